@@ -1,0 +1,262 @@
+"""One POST of many events, and what its answer means: sent, retry, split, give up, rest."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from opentelemetry.exporter.jitsu import __version__, forks
+from opentelemetry.exporter.jitsu.quiet import silencer
+
+if TYPE_CHECKING:
+    import socket
+
+    import httpx
+
+logger = logging.getLogger("usage_telemetry.exporter.jitsu")
+
+USER_AGENT = f"opentelemetry-exporter-jitsu/{__version__}"
+"""Constant for all users of a version: Jitsu 2 keeps request headers beside the event."""
+
+MAX_RETRY_AFTER_S = 3600.0
+"""A server may ask for an hour of silence; a longer wish is a mistake more often than not."""
+
+MAX_REDIRECTS = 3
+
+
+class Outcome(enum.Enum):
+    """What to do with the events of one request."""
+
+    SENT = "sent"
+    RETRY = "retry"
+    SPLIT = "split"
+    GIVE_UP = "give up"
+    REST = "rest"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How one request ended.
+
+    Attributes:
+        outcome: What to do with the events.
+        reason: A short name for counters and the DEBUG log, such as ``status_503``.
+        retry_after_s: What the server asked for, seconds, at most an hour.
+    """
+
+    outcome: Outcome
+    reason: str
+    retry_after_s: float | None = None
+
+
+def classify(status: int, headers: Mapping[str, str], now: float) -> Answer:
+    """What an HTTP status means for a batch.
+
+    Args:
+        status: HTTP status code.
+        headers: Response headers, names in lower case.
+        now: Seconds since the epoch, for a ``Retry-After`` that is a date.
+    """
+    reason = f"status_{status}"
+    if 200 <= status < 300:
+        return Answer(Outcome.SENT, reason)
+    if status in (400, 413):
+        return Answer(Outcome.SPLIT, reason)
+    if status == 402:  # Jitsu 2 throttles events picked at random; a repeat changes nothing
+        return Answer(Outcome.GIVE_UP, reason)
+    if status in (408, 425, 429) or status >= 500:
+        return Answer(Outcome.RETRY, reason, parse_retry_after(headers.get("retry-after"), now))
+    if 400 <= status < 500:  # 401, 403, 404 and their kin: the destination is wrong, not the event
+        return Answer(Outcome.REST, reason)
+    return Answer(Outcome.RETRY, reason)
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """Seconds to wait from a ``Retry-After`` header (RFC 9110, 10.2.3: seconds or a date)."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value) if value.strip().isdigit() else _seconds_until(value, now)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+
+
+def _seconds_until(http_date: str, now: float) -> float:
+    return parsedate_to_datetime(http_date).timestamp() - now
+
+
+def request_url(endpoint: str) -> str:
+    """The endpoint with ``ip_policy=strict``, and without a token somebody left in its query.
+
+    Under this policy the server masks the sender's address before it stores it.
+    """
+    parts = urlsplit(endpoint)
+    query = [
+        (name, value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+        if name not in ("ip_policy", "token", "cookie_policy")
+    ]
+    query.append(("ip_policy", "strict"))
+    return urlunsplit(parts._replace(query=urlencode(query), fragment=""))
+
+
+def encode_batch(bodies: Sequence[bytes]) -> bytes:
+    """A JSON array of events; a lone event is an object, which every server version takes."""
+    return bodies[0] if len(bodies) == 1 else b"[" + b",".join(bodies) + b"]"
+
+
+class JitsuClient:
+    """One kept-alive connection to one endpoint. For one thread; `close` may come from another.
+
+    Args:
+        endpoint: URL of the server-to-server endpoint, http or https.
+        token: Write key for the header ``X-Auth-Token``.
+        timeout_s: Wall-clock limit of a whole request, seconds.
+    """
+
+    def __init__(self, endpoint: str, token: str, timeout_s: float) -> None:
+        self._url = request_url(endpoint)
+        self._token = token
+        self._timeout_s = timeout_s
+        self._http: httpx.Client | None = None
+        self._socket: socket.socket | None = None
+
+    def post(self, bodies: Sequence[bytes]) -> Answer:
+        """Send one batch and say what to do with its events; never raises, never prints."""
+        try:
+            http = self._open()
+        except Exception as error:  # a broken proxy setting, an unreadable certificate file
+            logger.debug("no HTTP client: %s", type(error).__name__)
+            return Answer(Outcome.RETRY, "no_client")
+        deadline = _Deadline(self._timeout_s, self._shut_socket)
+        try:
+            with deadline:
+                return self._send(http, encode_batch(bodies))
+        except Exception as error:  # every failure to deliver means: try again later
+            self.close()
+            reason = "timeout" if deadline.passed else type(error).__name__
+            logger.debug("delivery failed: %s", reason)
+            return Answer(Outcome.RETRY, reason)
+
+    def close(self) -> None:
+        """Drop the connection; the next `post` opens a new one."""
+        http, self._http = self._http, None
+        self._shut_socket()
+        if http is not None:
+            http.close()
+
+    def _send(self, http: httpx.Client, content: bytes) -> Answer:
+        request = http.build_request(
+            "POST",
+            self._url,
+            content=content,
+            headers={"Content-Type": "application/json", "X-Auth-Token": self._token},
+            extensions={"trace": self._note_socket},
+        )
+        for _ in range(MAX_REDIRECTS + 1):
+            # An auth that adds nothing: no user and password from a URL or a ~/.netrc, which
+            # Jitsu 2 would take for its own.
+            response = http.send(request, auth=_no_auth, follow_redirects=False, stream=True)
+            try:
+                target = response.next_request
+                if target is None or not _is_same_server(request, target):
+                    return classify(response.status_code, response.headers, time.time())
+                response.read()
+                request = target
+            finally:
+                self._finish(response)
+        return Answer(Outcome.RETRY, "redirects")
+
+    def _finish(self, response: httpx.Response) -> None:
+        """Free the connection for the next batch without waiting for a body we never look at."""
+        length = response.headers.get("content-length", "")
+        if length.isdigit() and int(length) <= _MAX_ANSWER_BYTES:
+            response.read()
+        response.close()
+
+    def _open(self) -> httpx.Client:
+        if self._http is None:
+            with forks.whole():
+                import httpcore  # noqa: F401 - httpx loads it late; its loggers must exist now
+                import httpx
+
+            silencer.silence_this_thread(("httpx", "httpcore"))
+            self._http = httpx.Client(
+                headers=_CONSTANT_HEADERS,
+                timeout=self._timeout_s,
+                limits=httpx.Limits(max_connections=1, keepalive_expiry=60.0),
+                verify=_tls_context(self._url),
+            )
+        return self._http
+
+    def _note_socket(self, event: str, info: dict[str, Any]) -> None:
+        """httpcore's trace hook: remember the socket, so that the deadline can shut it."""
+        if event == "connection.connect_tcp.complete":
+            sock = info["return_value"].get_extra_info("socket")
+            self._socket = sock.dup() if sock is not None else None
+
+    def _shut_socket(self) -> None:
+        """Wake whoever waits on the connection, whatever it waits for."""
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            import socket
+
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError as error:
+                logger.debug("connection was closed already: %s", type(error).__name__)
+            sock.close()
+
+
+_CONSTANT_HEADERS = {
+    "User-Agent": USER_AGENT,
+    "Accept": "*/*",
+    # httpx would list what compression libraries the host has installed.
+    "Accept-Encoding": "identity",
+}
+_MAX_ANSWER_BYTES = 16 * 1024
+
+
+class _Deadline:
+    """Wall clock for a whole request: httpx's timeouts count anew for every byte that drips in."""
+
+    def __init__(self, timeout_s: float, on_timeout: Callable[[], None]) -> None:
+        self.passed = False
+        self._on_timeout = on_timeout
+        self._timer = threading.Timer(timeout_s, self._expire)
+        self._timer.daemon = True
+        self._timer.name = "usage-telemetry-deadline"
+
+    def _expire(self) -> None:
+        self.passed = True
+        self._on_timeout()
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self._timer.cancel()
+
+
+def _no_auth(request: httpx.Request) -> httpx.Request:
+    return request
+
+
+def _is_same_server(request: httpx.Request, target: httpx.Request) -> bool:
+    """A redirect that keeps the method and stays on the server that may know the token."""
+    same = request.url.copy_with(path="/", query=None) == target.url.copy_with(path="/", query=None)
+    return same and target.method == "POST"
+
+
+def _tls_context(url: str) -> ssl.SSLContext | bool:
+    """Loading the certificate store costs 20 ms, which a plain http endpoint need not pay."""
+    return True if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

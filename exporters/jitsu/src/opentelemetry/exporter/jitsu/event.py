@@ -1,0 +1,133 @@
+"""Span -> documented Jitsu event, as pure functions without I/O.
+
+The event is the one that Evidently documents as its telemetry ("Event log examples"); the
+fields `api_key` and `source_ip` are the server's to set.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+ACTION = "usage.action"
+INTERFACE = "usage.interface"
+EXTRA_PREFIX = "usage.extra."
+GROUP_ID = "usage.group.id"
+ERROR_TYPE = "error.type"
+USER_ID = "enduser.pseudo.id"
+
+MAX_EVENT_BYTES = 8 * 1024
+"""A fraction of what the servers accept (51,200 bytes an event in Jitsu classic, 1,000,000 in
+Jitsu 2), so that a refusal for size stays the exception."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_OS_NAMES = {"darwin": "mac"}  # OpenTelemetry's os.type -> the documented os_name
+_VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
+
+
+class EventRefused(ValueError):
+    """An event that must not be sent; `reason` is the counter it is booked under."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def event_from_span(
+    span: ReadableSpan, *, no_ip: bool = False, utc_time: bool = False
+) -> dict[str, Any] | None:
+    """The documented event of one span, or None for a span that carries no usage action.
+
+    Args:
+        span: A finished span; its attributes and resource are read, nothing else.
+        no_ip: Send ``source_ip: null``, so that not even the masked address is stored.
+        utc_time: Repeat the time as ``utc_time``, the one time that Jitsu 2 keeps for an event
+            that waited offline. Not in the documented event.
+    """
+    attributes: Mapping[str, Any] = span.attributes or {}
+    action = attributes.get(ACTION)
+    if not isinstance(action, str):
+        return None
+    resource: Mapping[str, Any] = span.resource.attributes
+    timestamp = timestamp_from_ns(span.start_time or 0)
+    event: dict[str, Any] = {
+        "_timestamp": timestamp,
+        "action": action,
+        "error": attributes.get(ERROR_TYPE),
+        "eventn_ctx_event_id": event_id(span),
+        "extra": {
+            key[len(EXTRA_PREFIX) :]: list(value) if isinstance(value, tuple) else value
+            for key, value in attributes.items()
+            if key.startswith(EXTRA_PREFIX)
+        },
+        "group_id": resource.get(GROUP_ID),
+        "interface": attributes.get(INTERFACE),
+        **environment_fields(resource),
+        "src": "api",
+        "tool_name": resource.get("service.name"),
+        "tool_version": resource.get("service.version"),
+        "user_id": resource.get(USER_ID),
+    }
+    if no_ip:
+        event["source_ip"] = None
+    if utc_time:
+        event["utc_time"] = timestamp
+    return event
+
+
+def environment_fields(resource: Mapping[str, Any]) -> dict[str, Any]:
+    """`os_name`, `os_version` and `python_version` from OpenTelemetry's resource attributes."""
+    os_type = resource.get("os.type")
+    version = _VERSION.match(str(resource.get("process.runtime.version", "")))
+    major, minor, patch = version.groups(default="0") if version else ("0", "0", "0")
+    return {
+        "os_name": _OS_NAMES.get(str(os_type), os_type),
+        "os_version": resource.get("os.version"),
+        "python_version": {"major": int(major), "minor": int(minor), "patch": int(patch)},
+    }
+
+
+def timestamp_from_ns(time_ns: int) -> str:
+    """UTC with six digits and Z, exactly as documented: ``2023-07-07T14:08:44.332528Z``."""
+    moment = _EPOCH + timedelta(microseconds=time_ns // 1000)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def event_id(span: ReadableSpan) -> str:
+    """A UUID of version 4 made from the span's ids and start: the same for every retry.
+
+    The start is mixed in because the SDK's own ids come from the `random` module, and programs
+    that seed it (as data science does) would all make the same ids.
+    """
+    context = span.context
+    identity = f"{context.trace_id:032x}{context.span_id:016x}{span.start_time}" if context else ""
+    return str(uuid.UUID(bytes=sha256(identity.encode()).digest()[:16], version=4))
+
+
+def encode(event: Mapping[str, Any]) -> bytes:
+    """Compact JSON in UTF-8.
+
+    Raises:
+        EventRefused: The event is over 8 KiB, or holds what JSON cannot carry (NaN, bytes, half a
+            surrogate pair).
+    """
+    try:
+        # Not ASCII-escaped: a lone surrogate then fails to encode, instead of leaving as "\\ud800".
+        body = json.dumps(
+            event, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+        ).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EventRefused("not_json", f"the event cannot be written as JSON: {error}") from None
+    if len(body) > MAX_EVENT_BYTES:
+        raise EventRefused(
+            "over_8_kib", f"the event has {len(body)} bytes, {MAX_EVENT_BYTES} are allowed"
+        )
+    return body
