@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 DO_NOT_TRACK = "DO_NOT_TRACK"
+ITERATIVE_DO_NOT_TRACK = "ITERATIVE_DO_NOT_TRACK"
 SDK_DISABLED = "OTEL_SDK_DISABLED"
 SWITCH = "USAGE_TELEMETRY"
 EXPORTER = "USAGE_TELEMETRY_EXPORTER"
@@ -62,6 +63,7 @@ class Settings:
         home: State folder; None: the user's.
         jitsu_endpoint, jitsu_token: Over what the tool passes; None: unset.
         jitsu_timeout_s: Wall-clock limit of one request, seconds; None: unset.
+        iterative_opted_out: The variable by which users of iterative-telemetry opt out is present.
         error: What is wrong with a value, naming the variable; None: nothing. Telemetry stays
             off then.
     """
@@ -77,6 +79,7 @@ class Settings:
     jitsu_endpoint: str | None = None
     jitsu_token: str | None = None
     jitsu_timeout_s: float | None = None
+    iterative_opted_out: bool = False
     error: str | None = None
 
     @classmethod
@@ -96,6 +99,7 @@ class Settings:
             jitsu_endpoint=_endpoint(env, errors),
             jitsu_token=env.get(JITSU_TOKEN) or None,
             jitsu_timeout_s=_timeout(env, errors),
+            iterative_opted_out=ITERATIVE_DO_NOT_TRACK in env,
             error="; ".join(errors) or None,
         )
 

@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
@@ -93,6 +92,11 @@ class Telemetry:
         )
         self._off = not early.enabled or self.settings.exporters == ("none",)
         self._must_discard = early.opted_out_by_user
+
+    @property
+    def is_off(self) -> bool:
+        """Nothing can be recorded in this process, as far as the environment tells."""
+        return self._off
 
     # -- recording -----------------------------------------------------------------------------
 
@@ -393,10 +397,6 @@ class ActiveAction:
 
     def _again(self) -> ActiveAction:
         return ActiveAction(self._telemetry, self._name, self._extras)
-
-
-current_action: ContextVar[ActiveAction | None] = ContextVar("usage_action", default=None)
-"""The action of the request that is being served; an instrumentation opens it."""
 
 
 def error_name(exception: BaseException | None) -> str | None:

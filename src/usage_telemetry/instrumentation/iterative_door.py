@@ -1,0 +1,76 @@
+"""The one door that all events of the library iterative-telemetry leave through, and who stands
+there: its method `send`, which starts one Python process for each event."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import wrapt
+
+logger = logging.getLogger("usage_telemetry")
+
+MODULE = "iterative_telemetry"
+
+
+class HostEvent(NamedTuple):
+    """What a tool hands to iterative-telemetry."""
+
+    interface: str
+    action: str
+    error: str | None
+    extras: dict[str, object]
+
+
+Handler = Callable[[Any, HostEvent], bool]
+"""Gets the tool's IterativeTelemetryLogger and the event; True: it is taken care of."""
+
+_handlers: list[Handler] = []
+_watching = False
+
+
+def stand_at_door(handler: Handler) -> None:
+    """Let `handler` see each event before it is sent; the latest comer is asked first."""
+    global _watching
+    if handler not in _handlers:
+        _handlers.append(handler)
+    if not _watching:
+        _watching = True
+        wrapt.register_post_import_hook(_patch, MODULE)
+
+
+def leave_door(handler: Handler) -> None:
+    """Undo `stand_at_door`; with nobody there, events go their old way."""
+    if handler in _handlers:
+        _handlers.remove(handler)
+
+
+def _patch(module: Any) -> None:
+    try:
+        wrapt.wrap_function_wrapper(module, "IterativeTelemetryLogger.send", _send)
+    except AttributeError as error:
+        logger.debug("iterative-telemetry is not as we know it: %s", error)
+
+
+def _send(
+    send: Callable[..., Any], sender: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    if _handlers:
+        try:
+            event = _event(*args, **kwargs)
+            if any(handler(sender, event) for handler in reversed(_handlers)):
+                return None
+        except Exception as error:  # rather no event than a subprocess that nobody expects
+            logger.debug("event of iterative-telemetry: %s: %s", type(error).__name__, error)
+            return None
+    return send(*args, **kwargs)
+
+
+def _event(payload: dict[str, Any], *_: object, **__: object) -> HostEvent:
+    return HostEvent(
+        interface=str(payload.get("interface")),
+        action=str(payload.get("action")),
+        error=payload.get("error"),
+        extras=dict(payload.get("extra") or {}),
+    )
