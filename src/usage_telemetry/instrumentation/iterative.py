@@ -79,7 +79,7 @@ class IterativeTelemetryInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         return ["iterative-telemetry >= 0.0.5"]
 
     def _instrument(self, **_: Any) -> None:
-        stand_at_door(self._record)
+        stand_at_door(self._record, for_any_tool=True)
 
     def _uninstrument(self, **_: Any) -> None:
         leave_door(self._record)

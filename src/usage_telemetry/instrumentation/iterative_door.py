@@ -30,11 +30,16 @@ _handlers: list[Handler] = []
 _watching = False
 
 
-def stand_at_door(handler: Handler) -> None:
-    """Let `handler` see each event before it is sent; the latest comer is asked first."""
+def stand_at_door(handler: Handler, *, for_any_tool: bool = False) -> None:
+    """Let `handler` see each event before it is sent.
+
+    Args:
+        handler: Gets each event until one says that it is taken care of.
+        for_any_tool: Ask it after those who stand there for one tool.
+    """
     global _watching
     if handler not in _handlers:
-        _handlers.append(handler)
+        _handlers.insert(len(_handlers) if for_any_tool else 0, handler)
     if not _watching:
         _watching = True
         wrapt.register_post_import_hook(_patch, MODULE)
@@ -59,7 +64,7 @@ def _send(
     if _handlers:
         try:
             event = _event(*args, **kwargs)
-            if any(handler(sender, event) for handler in reversed(_handlers)):
+            if any(handler(sender, event) for handler in list(_handlers)):
                 return None
         except Exception as error:  # rather no event than a subprocess that nobody expects
             logger.debug("event of iterative-telemetry: %s: %s", type(error).__name__, error)
