@@ -17,6 +17,7 @@ HOME = "USAGE_TELEMETRY_HOME"
 JITSU_ENDPOINT = "OTEL_EXPORTER_JITSU_ENDPOINT"
 JITSU_TOKEN = "OTEL_EXPORTER_JITSU_TOKEN"  # noqa: S105 - the name of a variable, not a secret
 JITSU_TIMEOUT = "OTEL_EXPORTER_JITSU_TIMEOUT"
+JITSU_NO_IP = "OTEL_EXPORTER_JITSU_NO_IP"
 
 _ON = ("1", "on", "true", "yes")
 _OFF = ("0", "off", "false", "no")
@@ -64,6 +65,7 @@ class Settings:
         jitsu_endpoint, jitsu_token: Over what the tool passes; None: unset.
         jitsu_timeout_s: Wall-clock limit of one request, seconds; None: unset.
         iterative_opted_out: The variable by which users of iterative-telemetry opt out is present.
+        jitsu_no_ip: Events carry ``source_ip: null``; the exporter reads the variable itself.
         error: What is wrong with a value, naming the variable; None: nothing. Telemetry stays
             off then.
     """
@@ -80,6 +82,7 @@ class Settings:
     jitsu_token: str | None = None
     jitsu_timeout_s: float | None = None
     iterative_opted_out: bool = False
+    jitsu_no_ip: bool = False
     error: str | None = None
 
     @classmethod
@@ -100,6 +103,7 @@ class Settings:
             jitsu_token=env.get(JITSU_TOKEN) or None,
             jitsu_timeout_s=_timeout(env, errors),
             iterative_opted_out=ITERATIVE_DO_NOT_TRACK in env,
+            jitsu_no_ip=_switch(env, JITSU_NO_IP, errors) or False,
             error="; ".join(errors) or None,
         )
 

@@ -43,7 +43,8 @@ class JitsuSpanExporter(SpanExporter):
             ``OTEL_EXPORTER_JITSU_TIMEOUT``, else 10.
         state_dir: Folder for outboxes, one below it per tool; default: ``USAGE_TELEMETRY_HOME``,
             else the user's state folder.
-        no_ip: Send ``source_ip: null``, so that not even the masked address is stored.
+        no_ip: Send ``source_ip: null``, so that not even the masked address is stored;
+            ``OTEL_EXPORTER_JITSU_NO_IP=on`` does the same.
         utc_time: Add ``utc_time`` to events (see `event_from_span`).
         allowed: Asked before anything is stored or sent; False: it is not.
     """
@@ -71,7 +72,7 @@ class JitsuSpanExporter(SpanExporter):
             self._destination = None
         self._timeout_s = timeout_s or configuration.timeout_s
         self._state_dir = state_dir or configuration.state_dir
-        self._no_ip = no_ip
+        self._no_ip = no_ip or configuration.no_ip
         self._utc_time = utc_time
         self._allowed = allowed
         self._lock = threading.Lock()
