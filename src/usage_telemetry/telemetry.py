@@ -26,6 +26,10 @@ logger = logging.getLogger("usage_telemetry")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_captures: tuple[Capture, ...] = ()
+"""Tests that look on at present (`usage_telemetry.testing`); they get records instead of the
+sinks, whoever switched telemetry off."""
+
 _CLASS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
 
@@ -37,6 +41,12 @@ class Sink(Protocol):
     def settle(self, timeout_s: float = ...) -> None: ...
     def shutdown(self, timeout_s: float = ...) -> None: ...
     def stats(self) -> dict[str, int]: ...
+
+
+class Capture(Protocol):
+    """A test that looks on."""
+
+    def take(self, telemetry: Telemetry, record: Record) -> None: ...
 
 
 class Telemetry:
@@ -79,7 +89,7 @@ class Telemetry:
         self.endpoint = endpoint
         self.token = token
         self.group_id = group_id
-        self.strict = strict
+        self._strict = strict
         self.settings = Settings.from_environment()
         self._switch = enabled
         self._counts: Counter[str] = Counter()
@@ -96,7 +106,12 @@ class Telemetry:
     @property
     def is_off(self) -> bool:
         """Nothing can be recorded in this process, as far as the environment tells."""
-        return self._off
+        return self._off and not _captures
+
+    @property
+    def strict(self) -> bool:
+        """What the catalog does not declare raises, instead of being dropped and counted."""
+        return self._strict or bool(_captures)
 
     # -- recording -----------------------------------------------------------------------------
 
@@ -110,7 +125,7 @@ class Telemetry:
         Raises:
             UndeclaredError, TypeError: Only if `strict`.
         """
-        if self._off:
+        if self._off and not _captures:
             if self._must_discard:
                 self._discard()
             return
@@ -150,7 +165,7 @@ class Telemetry:
         Raises:
             UndeclaredError, TypeError: Only if `strict`.
         """
-        if self._off or not self._switched_on():
+        if (self._off and not _captures) or not self._switched_on():
             return
         try:
             values = self._validate(action, extras)
@@ -179,6 +194,10 @@ class Telemetry:
 
         self._counts["recorded"] += 1
         record = Record(action, interface, values, error, start_ns, end_ns)
+        if _captures:
+            for capture in _captures:
+                capture.take(self, record)
+            return
         for sink in self._open():
             sink.submit(record)
 
@@ -203,7 +222,7 @@ class Telemetry:
 
     def _switched_on(self) -> bool:
         if not callable(self._switch):
-            return True
+            return self._switch
         try:
             return bool(self._switch())
         except Exception as problem:
@@ -279,11 +298,11 @@ class Telemetry:
 
     def record_once_per_service(self, action: str) -> None:
         """Record an action that belongs to the service, not to each of its worker processes."""
-        if self._off:
+        if self._off and not _captures:
             return
         from usage_telemetry import service
 
-        if service.claim(self._state_folder() / "runs", f"{action} {self.tool}"):
+        if _captures or service.claim(self._state_folder() / "runs", f"{action} {self.tool}"):
             self.record(action)
 
     def _is_switched_off(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
 import click
@@ -77,6 +76,8 @@ def declared(session: Session, tool: str | None, reference: str | None) -> Decla
 
 def references() -> dict[str, str]:
     """Tool -> ``module:name`` of its catalog, for all that are installed."""
+    from importlib.metadata import entry_points
+
     found = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
     return {**BUILT_IN, **found}
 
@@ -119,6 +120,8 @@ def _declared(tool: str | None, found: object, reference: str) -> Declared:
 
 
 def _installed_version(tool: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(folder_name(tool))
     except PackageNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def preview(
     if raw or not on_terminal():
         from opentelemetry.exporter.jitsu.client import encode_batch
 
-        click.get_binary_stream("stdout").write(encode_batch(bodies))
+        sys.stdout.buffer.write(encode_batch(bodies))
         return
     for chosen, body in zip(actions, bodies, strict=True):
         heading(f"{chosen.name}: {chosen.description} ({len(body)} bytes)")
