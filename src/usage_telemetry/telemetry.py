@@ -7,6 +7,7 @@ import inspect
 import logging
 import re
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -94,6 +95,7 @@ class Telemetry:
         self._switch = enabled
         self._counts: Counter[str] = Counter()
         self._sinks: tuple[Sink, ...] | None = None
+        self._opening = threading.Lock()
         # The file of `usage-telemetry off` is looked at off the caller's thread, later.
         early = decide(
             self.settings,
@@ -102,6 +104,10 @@ class Telemetry:
         )
         self._off = not early.enabled or self.settings.exporters == ("none",)
         self._must_discard = early.opted_out_by_user
+        if not self._off:
+            from usage_telemetry import leaving
+
+            leaving.watch()
 
     @property
     def is_off(self) -> bool:
@@ -190,15 +196,14 @@ class Telemetry:
         start_ns: int,
         end_ns: int,
     ) -> None:
+        sinks = () if _captures else self._sinks or self._open()
         from usage_telemetry.record import Record
 
         self._counts["recorded"] += 1
         record = Record(action, interface, values, error, start_ns, end_ns)
-        if _captures:
-            for capture in _captures:
-                capture.take(self, record)
-            return
-        for sink in self._open():
+        for capture in _captures:
+            capture.take(self, record)
+        for sink in sinks:
             sink.submit(record)
 
     def _validate(self, action: str, extras: Mapping[str, object]) -> dict[str, Value]:
@@ -308,7 +313,11 @@ class Telemetry:
     def _is_switched_off(self) -> bool:
         from usage_telemetry.folders import config_dir
 
-        return switch_path(config_dir()).exists()
+        try:
+            return switch_path(config_dir()).exists()
+        except OSError as problem:  # a home that may not be looked into: nobody knows, so off
+            logger.debug("the user's switch cannot be read: %s", problem)
+            return True
 
     def _allowed(self) -> bool:
         """Asked again before each batch: `usage-telemetry off` takes effect at once."""
@@ -332,12 +341,17 @@ class Telemetry:
         return tool_folder(state_dir(self.settings), self.tool)
 
     def _open(self) -> tuple[Sink, ...]:
-        if self._sinks is None:
-            names = (*self.settings.exporters, *(("debug",) if self.settings.debug else ()))
-            self._sinks = tuple(self._make_pipeline(name) for name in names)
-        return self._sinks
+        from opentelemetry.exporter.jitsu import forks
+
+        # One thread opens, and no fork happens amid its imports: a child could never finish them.
+        with forks.whole(), self._opening:
+            if self._sinks is None:
+                names = (*self.settings.exporters, *(("debug",) if self.settings.debug else ()))
+                self._sinks = tuple(self._make_pipeline(name) for name in names)
+            return self._sinks
 
     def _make_pipeline(self, name: str) -> Sink:
+        from usage_telemetry import record  # noqa: F401 - what the first record needs
         from usage_telemetry.exporters import Target, build
         from usage_telemetry.pipeline import Pipeline
 

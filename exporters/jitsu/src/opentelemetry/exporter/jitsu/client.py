@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import enum
 import logging
+import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.request import getproxies
 
 from opentelemetry.exporter.jitsu import __version__, forks
 from opentelemetry.exporter.jitsu.quiet import silencer
+from opentelemetry.exporter.jitsu.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    import socket
-
     import httpx
 
 logger = logging.getLogger("usage_telemetry.exporter.jitsu")
@@ -30,6 +31,10 @@ MAX_RETRY_AFTER_S = 3600.0
 """A server may ask for an hour of silence; a longer wish is a mistake more often than not."""
 
 MAX_REDIRECTS = 3
+
+BODY_TIMEOUT_S = 1.0
+"""The servers' answers have some 20 bytes, which come with the headers."""
+MAX_BODY_BYTES = 16 * 1024
 
 
 class Outcome(enum.Enum):
@@ -74,6 +79,8 @@ def classify(status: int, headers: Mapping[str, str], now: float) -> Answer:
         return Answer(Outcome.GIVE_UP, reason)
     if status in (408, 425, 429) or status >= 500:
         return Answer(Outcome.RETRY, reason, parse_retry_after(headers.get("retry-after"), now))
+    if status == 407:  # the proxy's word, not the destination's
+        return Answer(Outcome.RETRY, reason)
     if 400 <= status < 500:  # 401, 403, 404 and their kin: the destination is wrong, not the event
         return Answer(Outcome.REST, reason)
     return Answer(Outcome.RETRY, reason)
@@ -91,7 +98,10 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
 
 
 def _seconds_until(http_date: str, now: float) -> float:
-    return parsedate_to_datetime(http_date).timestamp() - now
+    moment = parsedate_to_datetime(http_date)
+    if moment.tzinfo is None:  # how the parser tells "-0000": UTC, of an unknown zone
+        moment = moment.replace(tzinfo=timezone.utc)
+    return moment.timestamp() - now
 
 
 def request_url(endpoint: str) -> str:
@@ -115,7 +125,7 @@ def encode_batch(bodies: Sequence[bytes]) -> bytes:
 
 
 class JitsuClient:
-    """One kept-alive connection to one endpoint. For one thread; `close` may come from another.
+    """One kept-alive connection to one endpoint, for one thread.
 
     Args:
         endpoint: URL of the server-to-server endpoint, http or https.
@@ -124,40 +134,62 @@ class JitsuClient:
     """
 
     def __init__(self, endpoint: str, token: str, timeout_s: float) -> None:
-        self._url = request_url(endpoint)
+        self._endpoint = endpoint
         self._token = token
         self._timeout_s = timeout_s
         self._http: httpx.Client | None = None
+        self._unread: httpx.Response | None = None
         self._socket: socket.socket | None = None
+        self._watchdog = Watchdog(self._shut_socket)
 
     def post(self, bodies: Sequence[bytes]) -> Answer:
-        """Send one batch and say what to do with its events; never raises, never prints."""
+        """Send one batch and say what to do with its events; never raises, never prints.
+
+        Returns as soon as the status is known; call `finish` when the answer has been booked.
+        """
+        self.finish()
         try:
-            http = self._open()
-        except Exception as error:  # a broken proxy setting, an unreadable certificate file
-            logger.debug("no HTTP client: %s", type(error).__name__)
-            return Answer(Outcome.RETRY, "no_client")
-        deadline = _Deadline(self._timeout_s, self._shut_socket)
-        try:
-            with deadline:
-                return self._send(http, encode_batch(bodies))
+            with self._watchdog.limit(self._timeout_s):
+                return self._send(self._open(), encode_batch(bodies))
         except Exception as error:  # every failure to deliver means: try again later
+            passed = self._watchdog.passed
             self.close()
-            reason = "timeout" if deadline.passed else type(error).__name__
+            reason = "timeout" if passed else type(error).__name__
             logger.debug("delivery failed: %s", reason)
             return Answer(Outcome.RETRY, reason)
+
+    def finish(self) -> None:
+        """Read what is left of the last answer, so that the connection can serve the next batch.
+
+        Nobody looks at it: a body that is long, slow or broken costs the connection, not the
+        events that the status has accepted.
+        """
+        response, self._unread = self._unread, None
+        if response is None:
+            return
+        try:
+            with self._watchdog.limit(BODY_TIMEOUT_S):
+                _read_to_the_end(response)
+        except Exception as error:
+            logger.debug("answer's body: %s", type(error).__name__)
+            self.close()
 
     def close(self) -> None:
         """Drop the connection; the next `post` opens a new one."""
         http, self._http = self._http, None
+        self._unread = None
         self._shut_socket()
+        self._watchdog.close()
         if http is not None:
-            http.close()
+            try:
+                http.close()
+            except Exception as error:
+                logger.debug("close: %s", type(error).__name__)
 
     def _send(self, http: httpx.Client, content: bytes) -> Answer:
         request = http.build_request(
             "POST",
-            self._url,
+            request_url(self._endpoint),
             content=content,
             headers={"Content-Type": "application/json", "X-Auth-Token": self._token},
             extensions={"trace": self._note_socket},
@@ -166,50 +198,47 @@ class JitsuClient:
             # An auth that adds nothing: no user and password from a URL or a ~/.netrc, which
             # Jitsu 2 would take for its own.
             response = http.send(request, auth=_no_auth, follow_redirects=False, stream=True)
-            try:
-                target = response.next_request
-                if target is None or not _is_same_server(request, target):
-                    return classify(response.status_code, response.headers, time.time())
-                response.read()
-                request = target
-            finally:
-                self._finish(response)
+            target = response.next_request
+            if target is None or not _is_same_server(request, target):
+                self._unread = response
+                return classify(response.status_code, response.headers, time.time())
+            _read_to_the_end(response)
+            request = target
         return Answer(Outcome.RETRY, "redirects")
-
-    def _finish(self, response: httpx.Response) -> None:
-        """Free the connection for the next batch without waiting for a body we never look at."""
-        length = response.headers.get("content-length", "")
-        if length.isdigit() and int(length) <= _MAX_ANSWER_BYTES:
-            response.read()
-        response.close()
 
     def _open(self) -> httpx.Client:
         if self._http is None:
+            # The section holds what httpx would import with its first request as well.
             with forks.whole():
+                import encodings.idna  # noqa: F401 - the resolver's codec
+                import http.cookiejar
+
                 import httpcore  # noqa: F401 - httpx loads it late; its loggers must exist now
                 import httpx
 
-            silencer.silence_this_thread(("httpx", "httpcore"))
-            self._http = httpx.Client(
-                headers=_CONSTANT_HEADERS,
-                timeout=self._timeout_s,
-                limits=httpx.Limits(max_connections=1, keepalive_expiry=60.0),
-                verify=_tls_context(self._url),
-            )
+                silencer.silence_this_thread(("httpx", "httpcore"))
+                self._http = httpx.Client(
+                    headers=_CONSTANT_HEADERS,
+                    timeout=self._timeout_s,
+                    limits=httpx.Limits(max_connections=1, keepalive_expiry=60.0),
+                    verify=_tls_context(self._endpoint),
+                )
+                # A cookie would mark this user's requests.
+                no_cookies = http.cookiejar.DefaultCookiePolicy(allowed_domains=())
+                self._http.cookies.jar.set_policy(no_cookies)
         return self._http
 
     def _note_socket(self, event: str, info: dict[str, Any]) -> None:
         """httpcore's trace hook: remember the socket, so that the deadline can shut it."""
-        if event == "connection.connect_tcp.complete":
+        if event.endswith(".connect_tcp.complete"):
             sock = info["return_value"].get_extra_info("socket")
+            self._shut_socket()
             self._socket = sock.dup() if sock is not None else None
 
     def _shut_socket(self) -> None:
         """Wake whoever waits on the connection, whatever it waits for."""
         sock, self._socket = self._socket, None
         if sock is not None:
-            import socket
-
             try:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError as error:
@@ -223,28 +252,18 @@ _CONSTANT_HEADERS = {
     # httpx would list what compression libraries the host has installed.
     "Accept-Encoding": "identity",
 }
-_MAX_ANSWER_BYTES = 16 * 1024
 
 
-class _Deadline:
-    """Wall clock for a whole request: httpx's timeouts count anew for every byte that drips in."""
-
-    def __init__(self, timeout_s: float, on_timeout: Callable[[], None]) -> None:
-        self.passed = False
-        self._on_timeout = on_timeout
-        self._timer = threading.Timer(timeout_s, self._expire)
-        self._timer.daemon = True
-        self._timer.name = "usage-telemetry-deadline"
-
-    def _expire(self) -> None:
-        self.passed = True
-        self._on_timeout()
-
-    def __enter__(self) -> None:
-        self._timer.start()
-
-    def __exit__(self, *exc: object) -> None:
-        self._timer.cancel()
+def _read_to_the_end(response: httpx.Response) -> None:
+    """Read a body that nobody needs; past `MAX_BODY_BYTES` the connection is given up instead."""
+    size = 0
+    try:
+        for chunk in response.iter_raw():
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                break
+    finally:
+        response.close()
 
 
 def _no_auth(request: httpx.Request) -> httpx.Request:
@@ -257,6 +276,9 @@ def _is_same_server(request: httpx.Request, target: httpx.Request) -> bool:
     return same and target.method == "POST"
 
 
-def _tls_context(url: str) -> ssl.SSLContext | bool:
-    """Loading the certificate store costs 20 ms, which a plain http endpoint need not pay."""
-    return True if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+def _tls_context(endpoint: str) -> ssl.SSLContext | bool:
+    """Loading the certificate store costs 20 ms, which plain http need not pay."""
+    plain = endpoint.lower().startswith("http:") and not any(
+        proxy.lower().startswith("https:") for proxy in getproxies().values()
+    )
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True

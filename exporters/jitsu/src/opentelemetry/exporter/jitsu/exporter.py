@@ -27,7 +27,7 @@ SHUTDOWN_WAIT_S = 0.2
 """What leaving may cost; whatever has not arrived by then waits in the outbox."""
 
 
-class JitsuSpanExporter(SpanExporter):
+class JitsuSpanExporter(SpanExporter, forks.BeginsAnew):
     """Turns spans that carry a usage action into documented events and delivers them to Jitsu.
 
     `export` puts the events into an outbox on disk and returns; a thread of the exporter's own
@@ -101,18 +101,25 @@ class JitsuSpanExporter(SpanExporter):
         return all(delivered)
 
     def settle(self, timeout_s: float = SHUTDOWN_WAIT_S) -> None:
-        """Give what is on its way `timeout_s` to arrive, and go on working."""
+        """Give what is on its way `timeout_s` to arrive, and see what has not to disk."""
         deadline = time.monotonic() + timeout_s
         with self._lock:
             pairs = list(self._outboxes.values())
         for outbox, sender in pairs:
-            outbox.spill(time.time())
-            sender.settle(max(0.0, deadline - time.monotonic()))
+            if outbox.in_memory():
+                # All that stands between these and oblivion; the disk may take its time.
+                sender.settle(max(0.0, deadline - time.monotonic()) / 2)
+                outbox.leave(time.time())
+            else:
+                sender.settle(max(0.0, deadline - time.monotonic()))
 
     def shutdown(self, timeout_s: float = SHUTDOWN_WAIT_S) -> None:
         """Stop; what has not arrived after `timeout_s` stays in the outbox for the next process."""
         self._stopped = True
-        self.settle(timeout_s)
+        try:
+            self.settle(timeout_s)
+        except Exception as error:
+            logger.debug("shutdown: %s: %s", type(error).__name__, error)
         with self._lock:
             for _, sender in self._outboxes.values():
                 sender.stop()
@@ -120,7 +127,8 @@ class JitsuSpanExporter(SpanExporter):
     def stats(self) -> dict[str, int]:
         """Counters of this exporter since it was made: queued, sent, requests, retried, and
         ``given_up:<reason>``."""
-        return dict(self._counts)
+        with self._lock:
+            return dict(self._counts)
 
     def add_counts(self, counts: dict[str, int]) -> None:
         """Keep counters of the owner's beside the outbox, where they outlive the process."""
@@ -133,14 +141,18 @@ class JitsuSpanExporter(SpanExporter):
         by_tool: dict[str, list[Event]] = {}
         refused: Counter[str] = Counter()
         for span in spans:
-            event = event_from_span(span, no_ip=self._no_ip, utc_time=self._utc_time)
-            if event is None:
-                continue
             try:
+                event = event_from_span(span, no_ip=self._no_ip, utc_time=self._utc_time)
+                if event is None:
+                    continue
                 body = encode(event)
             except EventRefused as error:
                 refused[error.reason] += 1
-                logger.debug("given up %s: %s", event["action"], error)
+                logger.debug("given up %s: %s", span.name, error)
+                continue
+            except Exception as error:  # a time beyond the year 9999: one span, not its batch
+                refused["not_an_event"] += 1
+                logger.debug("given up %s: %s", span.name, type(error).__name__)
                 continue
             tool = str(event["tool_name"])
             by_tool.setdefault(tool, []).append(Event(event["eventn_ctx_event_id"], body))
@@ -167,11 +179,23 @@ class JitsuSpanExporter(SpanExporter):
         with self._lock:
             self._counts[name] += number
 
+    # -- forks ----------------------------------------------------------------------------------
+
     def begin_anew(self) -> None:
         """In a forked child: the parent's threads and connections are the parent's."""
         self._lock = threading.Lock()
         self._outboxes = {}
         self._counts = Counter()
+
+    def end_idle_threads(self, timeout_s: float) -> None:
+        """Before a fork, see `forks.BeginsAnew`."""
+        for _, sender in list(self._outboxes.values()):
+            sender.end_if_idle(timeout_s)
+
+    def resume(self) -> None:
+        """After a fork, in the parent."""
+        for _, sender in list(self._outboxes.values()):
+            sender.resume()
 
 
 def folder_name(tool: str) -> str:

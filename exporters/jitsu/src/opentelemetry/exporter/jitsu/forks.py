@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import contextmanager, suppress
 
 FORK_WAIT_S = 1.0
 """How long a fork may wait for a section to end: a transaction takes milliseconds, the one import
 of the SDK or of httpx in the life of a process 0.1 s."""
+IDLE_WAIT_S = 0.1
+"""How long a fork may wait for threads that have nothing to do and end within microseconds."""
 
 
-class BeginsAnew(Protocol):
+class BeginsAnew:
     """An object whose threads, locks and connections stay with the parent."""
 
     def begin_anew(self) -> None:
         """Called in a forked child before anything else of ours runs there."""
 
+    def end_idle_threads(self, timeout_s: float) -> None:
+        """Called before a fork: end threads that have nothing to do; the next work starts them.
+
+        Python 3.12 and later warn on stderr about a fork in a process with several threads.
+        """
+
+    def resume(self) -> None:
+        """Called in the parent after the fork: start again what is still needed."""
+
 
 _owners: weakref.WeakSet[BeginsAnew] = weakref.WeakSet()
 _condition = threading.Condition()
 _sections = 0
-_forking = False
+_forking = 0
+_inside = threading.local()
 
 
 def register(owner: BeginsAnew) -> None:
-    """Have `owner.begin_anew()` called in every forked child."""
+    """Have `owner` told of every fork."""
     _owners.add(owner)
 
 
@@ -40,12 +52,17 @@ def whole() -> Iterator[None]:
     amid an import, the module's lock would, and the host's own import of it would hang.
     """
     global _sections
+    if getattr(_inside, "section", False):  # a section within a section is part of it
+        yield
+        return
     with _condition:
         _condition.wait_for(lambda: not _forking, FORK_WAIT_S)
         _sections += 1
+    _inside.section = True
     try:
         yield
     finally:
+        _inside.section = False
         with _condition:
             _sections -= 1
             _condition.notify_all()
@@ -53,23 +70,32 @@ def whole() -> Iterator[None]:
 
 def _before() -> None:
     global _forking
+    deadline = time.monotonic() + IDLE_WAIT_S
+    for owner in list(_owners):
+        with suppress(Exception):  # it would be printed, and fork all the same
+            owner.end_idle_threads(max(0.0, deadline - time.monotonic()))
     with _condition:
-        _forking = True
-        _condition.wait_for(lambda: _sections == 0, FORK_WAIT_S)
+        _forking += 1
+        mine = 1 if getattr(_inside, "section", False) else 0
+        _condition.wait_for(lambda: _sections <= mine, FORK_WAIT_S)
 
 
 def _after_in_parent() -> None:
     global _forking
     with _condition:
-        _forking = False
+        _forking -= 1
         _condition.notify_all()
+    for owner in list(_owners):
+        with suppress(Exception):
+            owner.resume()
 
 
 def _after_in_child() -> None:
-    global _condition, _sections, _forking
+    global _condition, _sections, _forking, _inside
     _condition = threading.Condition()
     _sections = 0
-    _forking = False
+    _forking = 0
+    _inside = threading.local()
     for owner in list(_owners):
         owner.begin_anew()
 

@@ -25,8 +25,10 @@ else:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-# Record locks do not exclude two threads of one process, hence this second, inner lock.
-_held: set[str] = set()
+# Record locks do not exclude two threads of one process, hence this second, inner lock: which
+# thread holds what. It also keeps a second descriptor from being closed, which would end the first
+# one's lock.
+_held: dict[str, int] = {}
 _guard = threading.Lock()
 
 
@@ -60,12 +62,23 @@ def exclusive(path: Path, wait_s: float = 0.0) -> Iterator[None]:
         _forget(path)
 
 
+def held_here(path: Path) -> bool:
+    """Whether the calling thread holds the lock on `path`."""
+    with _guard:
+        return _held.get(_name(path)) == threading.get_ident()
+
+
+def _name(path: Path) -> str:
+    """One name for one file, whatever links its folder is reached by."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
+
+
 def _lock(path: Path) -> int | None:
     """The locked file's descriptor; None: somebody else holds the lock."""
     with _guard:
-        if os.fspath(path) in _held:
+        if _name(path) in _held:
             return None
-        _held.add(os.fspath(path))
+        _held[_name(path)] = threading.get_ident()
     fd = -1
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
@@ -82,7 +95,7 @@ def _lock(path: Path) -> int | None:
 
 def _forget(path: Path) -> None:
     with _guard:
-        _held.discard(os.fspath(path))
+        _held.pop(_name(path), None)
 
 
 def _forget_all() -> None:

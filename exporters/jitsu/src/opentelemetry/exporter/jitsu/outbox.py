@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from opentelemetry.exporter.jitsu import forks
-from opentelemetry.exporter.jitsu.lock import exclusive
-from opentelemetry.exporter.jitsu.private_files import make_private_file
+from opentelemetry.exporter.jitsu.lock import exclusive, held_here
+from opentelemetry.exporter.jitsu.private_files import (
+    make_private_file,
+    read_private,
+    write_private,
+)
+
+logger = logging.getLogger("usage_telemetry.exporter.jitsu")
 
 MAX_AGE_S = 7 * 24 * 3600
 """Usage a week old still counts for the week it happened in; older news only misleads."""
@@ -30,6 +40,7 @@ BUSY_TIMEOUT_S = 2.0
 """How long to wait for another process's transaction; ours take milliseconds."""
 
 _SCHEMA = """
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS event (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -38,8 +49,8 @@ CREATE TABLE IF NOT EXISTS event (
     body BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS sent (
-    seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL,
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
     destination TEXT NOT NULL,
     sent_at REAL NOT NULL,
     body BLOB NOT NULL
@@ -56,6 +67,7 @@ CREATE TABLE IF NOT EXISTS destination (
 );
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 PRAGMA user_version = 1;
+COMMIT;
 """
 
 
@@ -87,6 +99,10 @@ class Waiting(NamedTuple):
     body: bytes
 
 
+Row = tuple[str, str, float, bytes]
+"""Id, key of the destination, when it was recorded (seconds since the epoch), JSON."""
+
+
 class Rest(NamedTuple):
     """Until when a destination is left alone (seconds since the epoch), after how many failures
     in a row, and whether that binds a flush too (the server asked for it)."""
@@ -101,7 +117,7 @@ class OutboxUnusable(OSError):
     """The outbox on disk cannot be used just now; delivery goes on from memory."""
 
 
-class Outbox:
+class Outbox(forks.BeginsAnew):
     """Events that wait for delivery, in one SQLite file, or in memory where there can be none.
 
     Each operation opens the file, runs one transaction and closes it again. So nothing is shared
@@ -113,10 +129,26 @@ class Outbox:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self.path = path
+        # Absolute, because a host may change its working directory.
+        self.path = None if path is None else Path(os.path.abspath(path))
+        self.begin_anew()
+        forks.register(self)
+
+    def begin_anew(self) -> None:
+        """At first, and in a forked child: what the parent keeps in memory is the parent's."""
         self._mutex = threading.Lock()
         self._memory: sqlite3.Connection | None = None
-        forks.register(self)
+        # A batch from memory is on its way: its events must not be handed to the disk now, where
+        # another process could take them.
+        self._memory_is_served = False
+        # Ids that an endpoint has accepted while the disk refused to write that down.
+        self._unbooked: set[str] = set()
+
+    @property
+    def _leftovers(self) -> Path:
+        """Below the folder of spools, which a user who opts out has emptied."""
+        assert self.path is not None
+        return self.path.parent / "spool" / self.path.stem
 
     # -- recording ---------------------------------------------------------------------------
 
@@ -127,30 +159,64 @@ class Outbox:
             How many older events had to go because of a cap.
         """
         try:
-            with self._disk() as db:
-                moved = self._spill_into(db)
-                _insert(db, destination, events, now)
-                evicted = _prune(db, now)
-            if moved:
-                self._drop_memory()
-            return evicted
-        except OutboxUnusable:
-            with self._memory_db() as db:
+            with self._disk(spilling=True) as db:
                 _insert(db, destination, events, now)
                 return _prune(db, now)
+        except OutboxUnusable as error:
+            logger.debug("outbox: %s; kept in memory", error)
+        with self._memory_db() as db:
+            _insert(db, destination, events, now)
+            return _prune(db, now)
 
     def spill(self, now: float) -> bool:
         """Try to move what is kept in memory to disk; true if nothing is left in memory."""
         if not self.in_memory():
             return True
         try:
-            with self._disk() as db:
-                self._spill_into(db)
+            with self._disk(spilling=True) as db:
                 _prune(db, now)
-            self._drop_memory()
         except OutboxUnusable:
             return False
-        return True
+        return not self.in_memory()
+
+    def leave(self, now: float) -> None:
+        """The process ends: bring what is kept in memory to disk, in whichever way it takes it.
+
+        Where the database is locked or broken, a file beside it takes the events, for the next
+        process to `adopt`. What is on its way goes to disk as well; if an answer still comes, it
+        is booked there.
+        """
+        with self._mutex:
+            self._memory_is_served = False
+            rows = self._memory_rows()
+            destinations = self._memory_destinations() if rows else []
+        if not rows or self.path is None or self.spill(now):
+            return
+        leftover = [destinations, [[*row[:3], row[3].decode()] for row in rows]]
+        name = f"{time.time_ns():020d}-{os.urandom(4).hex()}.jsonl"
+        try:
+            write_private(self._leftovers / name, json.dumps(leftover).encode())
+        except OSError as error:  # no disk at all: nothing is left to try
+            logger.debug("lost %d event(s) at exit: %s", len(rows), error)
+        else:
+            with self._mutex:
+                self._forget_memory()
+
+    def adopt(self) -> None:
+        """Take in what an ended process had to `leave` beside the database."""
+        if self.path is None:
+            return
+        for path in sorted(self._leftovers.glob("*.jsonl")):
+            try:
+                destinations, rows = json.loads(read_private(path, 4 * MAX_BYTES))
+                with self._disk() as db:
+                    _copy(db, destinations, [(*row[:3], row[3].encode()) for row in rows])
+            except OutboxUnusable:
+                return
+            except Exception as error:  # not written by us, or half of it
+                logger.debug("outbox: %s is unreadable: %s", path.name, type(error).__name__)
+            with suppress(OSError):
+                path.unlink()
 
     def in_memory(self) -> int:
         """How many events are kept in memory because the disk refused them."""
@@ -162,23 +228,30 @@ class Outbox:
     # -- delivering --------------------------------------------------------------------------
 
     @contextmanager
-    def delivering(self, destination: Destination) -> Iterator[Delivery]:
-        """The right to send for `destination`: one holder at a time on this machine.
+    def delivering_from_memory(self, destination: Destination) -> Iterator[Delivery]:
+        """The right to send what is kept in memory, which belongs to this process alone."""
+        self._memory_is_served = True
+        try:
+            yield Delivery(self, self._memory_db, destination, on_disk=False)
+        finally:
+            self._memory_is_served = False
 
-        Events in memory belong to this process alone and are served first; the disk's are
-        served while the lock beside the file is held.
+    @contextmanager
+    def delivering_from_disk(self, destination: Destination) -> Iterator[Delivery]:
+        """The right to send what is on disk: one holder at a time on this machine.
 
         Raises:
             LockBusy: Another process or thread is sending from this outbox.
+            OSError: There is no file, or it cannot be locked.
         """
-        if self.in_memory() or self.path is None or not self.path.exists():
-            yield Delivery(self._memory_db, destination, log_sent=False)
-            return
+        if self.path is None or not self.path.exists():
+            raise FileNotFoundError("no outbox on disk")
         with exclusive(self.path.with_suffix(".lock")):
-            yield Delivery(self._disk, destination, log_sent=True)
+            self.book_late()
+            yield Delivery(self, self._disk, destination, on_disk=True)
 
     def waiting(self, destination: Destination | None = None) -> int:
-        """How many events wait, on disk and in memory."""
+        """How many events wait, on disk and in memory, as far as can be seen."""
         count = 0
         if self._memory is not None:
             with self._memory_db() as db:
@@ -193,17 +266,50 @@ class Outbox:
         with suppress(OutboxUnusable), self._disk() as db:
             _add_counts(db, counts)
 
+    # -- booking -----------------------------------------------------------------------------
+
+    def booked_late(self, event_id: str) -> bool:
+        """The event was accepted, and the disk did not take note of it yet."""
+        return event_id in self._unbooked
+
+    def book_without_space(self, ids: Sequence[str]) -> None:
+        """Forget events that are settled, on a disk that has no room for a journal or a log."""
+        self._unbooked.update(ids)
+        self.book_late()
+
+    def book_late(self) -> None:
+        """Try again to take note of what was accepted."""
+        if not self._unbooked:
+            return
+        ids = list(self._unbooked)
+        with suppress(OutboxUnusable):
+            with self._disk(journal="MEMORY") as db:
+                _delete(db, ids)
+            self._unbooked.difference_update(ids)
+
     # -- connections -------------------------------------------------------------------------
 
     @contextmanager
-    def _disk(self) -> Iterator[sqlite3.Connection]:
-        """One transaction on the file; whatever goes wrong with it is OutboxUnusable."""
+    def _disk(
+        self, *, spilling: bool = False, journal: str = "DELETE"
+    ) -> Iterator[sqlite3.Connection]:
+        """One transaction on the file; whatever goes wrong with it is OutboxUnusable.
+
+        Args:
+            spilling: Take along what is in memory.
+            journal: SQLite's journal mode; in memory it needs no space on disk.
+        """
         if self.path is None:
             raise OutboxUnusable("no file")
         with self._mutex, forks.whole():
             try:
-                with _transaction(self.path) as db:
+                with _transaction(self.path, journal) as db:
+                    rows = self._memory_rows() if spilling and not self._memory_is_served else []
+                    if rows:
+                        _copy(db, self._memory_destinations(), rows)
                     yield db
+                if rows:
+                    self._forget_memory()
             except sqlite3.DatabaseError as error:
                 if _is_corrupt(error):
                     _set_aside(self.path)
@@ -222,33 +328,21 @@ class Outbox:
             with _atomic(self._memory):
                 yield self._memory
 
-    def _spill_into(self, disk: sqlite3.Connection) -> int:
-        """Copy the events in memory to `disk`; called with the mutex held."""
+    def _memory_rows(self) -> list[Row]:
         if self._memory is None:
-            return 0
-        rows = self._memory.execute(
+            return []
+        return self._memory.execute(
             "SELECT id, destination, recorded_at, body FROM event ORDER BY seq"
         ).fetchall()
-        disk.executemany(
-            "INSERT OR IGNORE INTO event (id, destination, recorded_at, body) VALUES (?,?,?,?)",
-            rows,
-        )
-        disk.executemany(
-            "INSERT OR IGNORE INTO destination (key, endpoint, token) VALUES (?,?,?)",
-            self._memory.execute("SELECT key, endpoint, token FROM destination").fetchall(),
-        )
-        return len(rows)
 
-    def _drop_memory(self) -> None:
-        with self._mutex:
-            if self._memory is not None:
-                self._memory.close()
-                self._memory = None
+    def _memory_destinations(self) -> list[tuple[str, str, str]]:
+        if self._memory is None:
+            return []
+        return self._memory.execute("SELECT key, endpoint, token FROM destination").fetchall()
 
-    def begin_anew(self) -> None:
-        """In a forked child: what the parent keeps in memory is the parent's to deliver."""
-        self._mutex = threading.Lock()
-        self._memory = None
+    def _forget_memory(self) -> None:
+        if self._memory is not None:
+            self._memory.execute("DELETE FROM event")
 
 
 class Delivery:
@@ -256,14 +350,16 @@ class Delivery:
 
     def __init__(
         self,
+        outbox: Outbox,
         transaction: Callable[[], AbstractContextManager[sqlite3.Connection]],
         destination: Destination,
         *,
-        log_sent: bool,
+        on_disk: bool,
     ) -> None:
+        self._outbox = outbox
         self._transaction = transaction
         self._destination = destination
-        self._log_sent = log_sent
+        self._on_disk = on_disk
 
     def rest(self, now: float) -> Rest:
         """How long the destination still has to be left alone.
@@ -286,13 +382,15 @@ class Delivery:
         with self._transaction() as db:
             rows = db.execute(
                 "SELECT seq, id, body FROM event WHERE destination = ? ORDER BY seq LIMIT ?",
-                (self._destination.key, max_events),
+                (self._destination.key, max_events + len(self._outbox._unbooked)),
             ).fetchall()
         batch: list[Waiting] = []
         size = 0
         for row in map(Waiting._make, rows):
+            if self._outbox.booked_late(row.id):
+                continue
             size += len(row.body) + 1
-            if batch and size > max_bytes:
+            if batch and (size > max_bytes or len(batch) == max_events):
                 break
             batch.append(row)
         return batch
@@ -300,21 +398,42 @@ class Delivery:
     def settle(
         self, sent: Sequence[Waiting], given_up: dict[str, list[Waiting]], now: float
     ) -> None:
-        """Book the fate of events: accepted ones go to the log of what was sent, others go."""
+        """Book the fate of events: accepted ones go to the log of what was sent, others go.
+
+        Does not fail: what the disk does not take note of is remembered, so that an accepted
+        event is not sent again by this process at least.
+        """
+        ids = [row.id for row in (*sent, *(row for rows in given_up.values() for row in rows))]
+        try:
+            with self._transaction() as db:
+                self._settle(db, sent, ids, given_up, now)
+        except OutboxUnusable as error:
+            logger.debug("outbox: %s; booked without a log", error)
+            self._outbox.book_without_space(ids)
+        if not self._on_disk:
+            self._outbox.book_late()
+
+    def _settle(
+        self,
+        db: sqlite3.Connection,
+        sent: Sequence[Waiting],
+        ids: Sequence[str],
+        given_up: dict[str, list[Waiting]],
+        now: float,
+    ) -> None:
+        if not self._on_disk and _delete(db, ids) < len(ids):
+            # Brought to disk in the meantime, because the process ends.
+            self._outbox._unbooked.update(ids)
+        if self._on_disk:
+            _log_sent(db, self._destination, sent, now)
+            _delete(db, ids)
+        if sent:
+            db.execute(
+                "UPDATE destination SET failures = 0, rests_until = 0, reason = '' WHERE key = ?",
+                (self._destination.key,),
+            )
         counts = {f"given_up:{reason}": len(rows) for reason, rows in given_up.items()}
-        counts["sent"] = len(sent)
-        with self._transaction() as db:
-            if self._log_sent:
-                _log_sent(db, self._destination, sent, now)
-            gone = [*sent, *(row for rows in given_up.values() for row in rows)]
-            db.executemany("DELETE FROM event WHERE seq = ?", [(row.seq,) for row in gone])
-            if sent:
-                db.execute(
-                    "UPDATE destination SET failures = 0, rests_until = 0, reason = '' "
-                    "WHERE key = ?",
-                    (self._destination.key,),
-                )
-            _add_counts(db, counts)
+        _add_counts(db, {**counts, "sent": len(sent)})
 
     def postpone(self, rest: Rest, now: float) -> None:
         """Leave the destination alone until `rest.until`."""
@@ -334,22 +453,40 @@ def _insert(
     db: sqlite3.Connection, destination: Destination, events: Sequence[Event], now: float
 ) -> None:
     key = destination.key
-    db.execute(
-        "INSERT OR IGNORE INTO destination (key, endpoint, token) VALUES (?,?,?)",
-        (key, destination.endpoint, destination.token),
-    )
-    db.executemany(
-        "INSERT OR IGNORE INTO event (id, destination, recorded_at, body) VALUES (?,?,?,?)",
+    _copy(
+        db,
+        [(key, destination.endpoint, destination.token)],
         [(event.id, key, now, event.body) for event in events],
     )
+
+
+def _copy(
+    db: sqlite3.Connection,
+    destinations: Sequence[tuple[str, str, str]],
+    rows: Sequence[Row],
+) -> None:
+    """Insert events that are new; one that waits or was sent already is not taken again."""
+    db.executemany(
+        "INSERT OR IGNORE INTO destination (key, endpoint, token) VALUES (?,?,?)", destinations
+    )
+    db.executemany(
+        "INSERT OR IGNORE INTO event (id, destination, recorded_at, body) "
+        "SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM sent WHERE id = ?1)",
+        rows,
+    )
+
+
+def _delete(db: sqlite3.Connection, ids: Sequence[str]) -> int:
+    """By id, not by seq: another process may have begun a new file since they were taken."""
+    return db.executemany("DELETE FROM event WHERE id = ?", [(one,) for one in ids]).rowcount
 
 
 def _log_sent(
     db: sqlite3.Connection, destination: Destination, sent: Sequence[Waiting], now: float
 ) -> None:
     db.executemany(
-        "INSERT OR REPLACE INTO sent (seq, id, destination, sent_at, body) VALUES (?,?,?,?,?)",
-        [(row.seq, row.id, destination.key, now, row.body) for row in sent],
+        "INSERT OR REPLACE INTO sent (id, destination, sent_at, body) VALUES (?,?,?,?)",
+        [(row.id, destination.key, now, row.body) for row in sent],
     )
     db.execute(
         "DELETE FROM sent WHERE sent_at < ? OR seq <= (SELECT max(seq) FROM sent) - ?",
@@ -405,43 +542,94 @@ def _add_counts(db: sqlite3.Connection, counts: dict[str, int]) -> None:
 # -- the file ------------------------------------------------------------------------------------
 
 
+_creating = threading.Lock()
+
+
 @contextmanager
 def _atomic(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
     except BaseException:
-        db.execute("ROLLBACK")
+        with suppress(sqlite3.Error):  # SQLite rolled back by itself: a full disk
+            db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")
 
 
 @contextmanager
-def _transaction(path: Path) -> Iterator[sqlite3.Connection]:
-    make_private_file(path)
+def _transaction(path: Path, journal: str = "DELETE") -> Iterator[sqlite3.Connection]:
+    with _creating:  # closing a descriptor of the file would end SQLite's locks in other threads
+        make_private_file(path)
     with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as db:
-        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
             db.executescript(_SCHEMA)
+        elif version != 1:
+            raise OutboxUnusable(f"{path} has the format {version} of a later release")
+        if journal != "DELETE":
+            db.execute(f"PRAGMA journal_mode = {journal}")
         # NORMAL: consistent after a power cut, and one flush cheaper than FULL.
         db.execute("PRAGMA synchronous = NORMAL")
         with _atomic(db):
             yield db
 
 
+_SIGNS_OF_DAMAGE = ("not a database", "malformed", "no such table", "no such column")
+
+
 def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
-    return "not a database" in str(error) or "malformed" in str(error)
+    text = str(error)
+    return any(
+        sign in text for sign in ("not a database", "malformed", "no such table", "no such c")
+    )
 
 
 def _set_aside(path: Path) -> None:
     """Move a file that SQLite cannot read out of the way; one such file is kept for the curious.
 
     Done under the lock of the senders and after a second look: another process may have set it
-    aside already and begun a new one.
+    aside already and begun a new one. Events that can still be read go on to the new file.
     """
-    with suppress(OSError), exclusive(path.with_suffix(".lock")):
-        try:
-            with _transaction(path) as db:
-                db.execute("SELECT count(*), total(length(body)) FROM event").fetchone()
-        except sqlite3.DatabaseError as error:
-            if _is_corrupt(error):
-                path.replace(path.with_suffix(".corrupt"))
+    lock = path.with_suffix(".lock")
+    with suppress(OSError), nullcontext() if held_here(lock) else exclusive(lock, wait_s=0.1):
+        if not _looks_corrupt(path):
+            return
+        destinations, rows = _salvage(path)
+        path.replace(path.with_suffix(".corrupt"))
+        with suppress(OSError):
+            path.with_name(f"{path.name}-journal").unlink()
+        with suppress(sqlite3.Error), _transaction(path) as db:
+            _copy(db, destinations, rows)
+
+
+def _looks_corrupt(path: Path) -> bool:
+    try:
+        with _transaction(path) as db:
+            db.execute("SELECT count(*), total(length(body)) FROM event").fetchone()
+            db.execute("SELECT count(*), max(id) FROM sent").fetchone()
+            db.execute("SELECT failures, binding FROM destination").fetchone()
+            return str(db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok"
+    except sqlite3.DatabaseError as error:
+        return _is_corrupt(error)
+
+
+_READ_FORWARDS = "SELECT id, destination, recorded_at, body FROM event NOT INDEXED ORDER BY seq ASC"
+_READ_BACKWARDS = (
+    "SELECT id, destination, recorded_at, body FROM event NOT INDEXED ORDER BY seq DESC"
+)
+
+
+def _salvage(path: Path) -> tuple[list[tuple[str, str, str]], list[Row]]:
+    """What can still be read of a broken file, from both ends towards the damage."""
+    destinations: list[tuple[str, str, str]] = []
+    found: dict[str, Row] = {}
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=0.1)) as db:
+        with suppress(sqlite3.Error):
+            destinations.extend(db.execute("SELECT key, endpoint, token FROM destination"))
+        for query in (_READ_FORWARDS, _READ_BACKWARDS):
+            with suppress(sqlite3.Error, TypeError, ValueError):
+                for row in db.execute(query):
+                    one: Row = (str(row[0]), str(row[1]), float(row[2]), bytes(row[3]))
+                    found[one[0]] = one
+    return destinations, list(found.values())

@@ -20,7 +20,8 @@ class ThreadSilencer(logging.Filter):
         self._threads: set[int] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.thread not in self._threads
+        # Not record.thread, which a host can switch off (logging.logThreads).
+        return threading.get_ident() not in self._threads
 
     def silence_this_thread(self, prefixes: Iterable[str]) -> None:
         """Drop what this thread logs through loggers below `prefixes`.

@@ -7,8 +7,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 from opentelemetry.exporter.jitsu.client import Answer, JitsuClient, Outcome
 from opentelemetry.exporter.jitsu.lock import LockBusy
 from opentelemetry.exporter.jitsu.outbox import (
@@ -34,9 +35,25 @@ REST_S = 24 * 3600.0
 """A wrong token or path is mended by a new release of the tool, not within the hour."""
 LOCK_POLL_S = 1.0
 """How soon to look again while another process delivers this outbox: it takes ours along."""
+FLUSH_POLL_S = 0.05
+"""The same while somebody waits for a flush."""
+DISK_RETRY_S = 2.0
+DISK_RETRY_CAP_S = 600.0
+"""An outbox that cannot be read just now (locked, no permission) is looked at again."""
+ERROR_PAUSE_S = 60.0
+"""After something that nobody thought of."""
 REFUSALS_IN_A_ROW = 8
-"""So many single events refused and none accepted: the destination refuses us, not the events.
-(Jitsu 2 answers 400 to an unknown token.)"""
+"""So many single events refused and none ever accepted: the destination refuses us, not the
+events. (Jitsu 2 answers 400 to an unknown token.)"""
+REFUSALS_IN_A_ROW_OF_A_FRIEND = 64
+"""The same for a destination that has accepted events of this process."""
+
+
+class Pause(NamedTuple):
+    """Until when nothing is tried; while it is `firm`, new events only gather."""
+
+    seconds: float
+    firm: bool = True
 
 
 class Sender:
@@ -60,20 +77,29 @@ class Sender:
     ) -> None:
         self._outbox = outbox
         self._destination = destination
+        self._timeout_s = timeout_s
         self._allowed = allowed
         self._count = count
-        self._client = JitsuClient(destination.endpoint, destination.token, timeout_s)
         # Of our own and from the system's entropy: the host's `random` is left alone.
         self._random = random.SystemRandom()
+        self._client = JitsuClient(destination.endpoint, destination.token, timeout_s)
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         # Rounds of delivery: asked for, finished, and up to which one back-off does not count.
         self._asked = 0
         self._finished = 0
         self._urgent = 0
+        # What the thread does while it waits, and whether it shall end if it does.
+        self._idle = False
         self._pausing = False
+        self._end_if_idle = False
+        self._resume = False
         self._stopping = False
+        # What the last round met.
+        self._lock_was_busy = False
+        self._disk_failures = 0
         self._arrays_refused = False
+        self._accepted = False
         self._refusals = 0
 
     # -- called by the exporter ---------------------------------------------------------------
@@ -91,23 +117,41 @@ class Sender:
         Returns:
             True if nothing waits for this destination any more.
         """
+        deadline = time.monotonic() + timeout_s
+        while self._finish_round(deadline):
+            if not self._disk_failures and self._outbox.waiting(self._destination) == 0:
+                return True
+            # Another process delivers ours along with its own: see whether it gets done.
+            if not self._lock_was_busy or time.monotonic() + FLUSH_POLL_S > deadline:
+                return False
+            time.sleep(FLUSH_POLL_S)
+        return False
+
+    def _finish_round(self, deadline: float) -> bool:
+        """Have the thread go one round, whatever back-off says; false: it did not get done."""
         with self._condition:
             self._asked += 1
             mine = self._urgent = self._asked
             if not self._ensure_thread():
                 return False
             self._condition.notify_all()
-            if not self._condition.wait_for(lambda: self._finished >= mine, timeout_s):
-                return False
-        return self._outbox.waiting(self._destination) == 0
+            return self._condition.wait_for(
+                lambda: self._finished >= mine, max(0.0, deadline - time.monotonic())
+            )
 
     def settle(self, timeout_s: float) -> None:
         """Give what is on its way `timeout_s` to arrive."""
         with self._condition:
-            if self._thread is not None:
+            if self._thread is not None or self._stopping:
                 self._condition.wait_for(
-                    lambda: self._pausing or self._finished >= self._asked, timeout_s
+                    lambda: self._stopping or self._pausing or self._finished >= self._asked,
+                    timeout_s,
                 )
+                return
+        # No thread could be started (from Python 3.12 on none can be while a program ends). A
+        # thread that nobody waits for may deliver by itself.
+        if self._asked > self._finished and threading.current_thread().daemon:
+            self._round()
 
     def stop(self) -> None:
         """Send nothing more; a request under way is left to itself."""
@@ -115,89 +159,141 @@ class Sender:
             self._stopping = True
             self._condition.notify_all()
 
+    # -- forks ----------------------------------------------------------------------------------
+
+    def end_if_idle(self, timeout_s: float) -> None:
+        """Before a fork: end the thread if it only waits."""
+        with self._condition:
+            thread = self._thread
+            if thread is None or not self._idle:
+                return
+            self._end_if_idle = True
+            self._condition.notify_all()
+        thread.join(timeout_s)
+        self._end_if_idle = False
+
+    def resume(self) -> None:
+        """After the fork, in the parent: go on waiting for the end of a pause."""
+        with self._condition:
+            if self._resume:
+                self._resume = False
+                self._asked += 1
+                self._ensure_thread()
+
+    # -- the thread ---------------------------------------------------------------------------
+
     def _ensure_thread(self) -> bool:
         if self._stopping:
             return False
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="usage-telemetry-sender", daemon=True)
+            self._thread = thread
             try:
                 thread.start()
-            except RuntimeError as error:  # the interpreter is ending, or no thread can be had
+            except RuntimeError as error:  # the program is ending, or no thread can be had
                 logger.debug("no sender thread: %s", error)
+                self._thread = None
                 return False
-            self._thread = thread
         return True
 
-    # -- the thread ---------------------------------------------------------------------------
-
     def _run(self) -> None:
-        # The host's instrumentation of HTTP clients skips our requests.
-        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
-        pause_s: float | None = None
+        pause: Pause | None = None
         try:
-            while self._wait_for_work(pause_s):
-                with self._condition:
-                    this_round, urgent = self._asked, self._urgent > self._finished
-                try:
-                    pause_s = self._deliver_all(urgent)
-                except Exception as error:  # a thread that dies would strand what is recorded
-                    logger.debug("sender: %s: %s", type(error).__name__, error)
-                    pause_s = BACKOFF_CAP_S
-                with self._condition:
-                    self._finished = this_round
-                    self._condition.notify_all()
+            while self._wait_for_work(pause):
+                pause = self._round()
+        except BaseException as error:  # a traceback of ours is nothing for the host's stderr
+            logger.debug("sender: %s", type(error).__name__)
+            with self._condition:
+                self._thread = None
         finally:
             self._client.close()
             silencer.release_this_thread()
 
-    def _wait_for_work(self, pause_s: float | None) -> bool:
-        """Sleep until there is something to do; False: the exporter is leaving.
-
-        Args:
-            pause_s: Seconds of back-off, during which new events only gather; None: no back-off.
-        """
+    def _round(self) -> Pause | None:
         with self._condition:
-            if pause_s is None:
-                self._condition.wait_for(lambda: self._stopping or self._asked > self._finished)
-            else:
-                self._pausing = True
-                self._condition.notify_all()
-                self._condition.wait_for(
-                    lambda: self._stopping or self._urgent > self._finished, pause_s
-                )
-                self._pausing = False
-            return not self._stopping
+            this_round, urgent = self._asked, self._urgent > self._finished
+        # The host's instrumentation of HTTP clients skips our requests.
+        suppressing = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        try:
+            pause = self._deliver_all(urgent)
+        except Exception as error:  # a thread that dies would strand what is recorded
+            logger.debug("sender: %s: %s", type(error).__name__, error)
+            pause = Pause(ERROR_PAUSE_S)
+        finally:
+            detach(suppressing)
+        with self._condition:
+            self._finished = this_round
+            self._condition.notify_all()
+        return pause
 
-    def _deliver_all(self, urgent: bool) -> float | None:
-        """Send batch after batch; returns the seconds to pause, None if nothing is left."""
+    def _wait_for_work(self, pause: Pause | None) -> bool:
+        """Sleep until there is something to do; False: the thread shall end."""
+
+        def is_time() -> bool:
+            new = self._urgent if pause is not None and pause.firm else self._asked
+            return self._stopping or self._end_if_idle or new > self._finished
+
+        with self._condition:
+            self._idle = True
+            self._pausing = pause is not None
+            self._condition.notify_all()
+            woken = self._condition.wait_for(is_time, None if pause is None else pause.seconds)
+            self._idle = self._pausing = False
+            if self._stopping or (self._end_if_idle and woken):
+                self._resume = pause is not None and not self._stopping
+                # From here on, under the lock, whoever needs a thread starts another.
+                self._thread = None
+                return False
+            return True
+
+    def _deliver_all(self, urgent: bool) -> Pause | None:
+        """Send batch after batch; returns how to pause, None if nothing is left."""
+        self._outbox.adopt()
         while not self._stopping:
             if not self._allowed():
                 return None
-            try:
-                self._outbox.spill(time.time())
-                with self._outbox.delivering(self._destination) as delivery:
-                    pause_s, more = self._deliver_batch(delivery, urgent)
-            except LockBusy:
-                return LOCK_POLL_S if self._outbox.waiting(self._destination) else None
-            except OSError as error:  # the outbox cannot be read just now
-                logger.debug("outbox: %s", error)
-                return BACKOFF_CAP_S
-            if pause_s is not None or not more:
-                return pause_s
+            pause, more = None, False
+            if not self._outbox.spill(time.time()):
+                with self._outbox.delivering_from_memory(self._destination) as delivery:
+                    pause, more = self._deliver_batch(delivery, urgent)
+            if pause is None and not more:
+                pause, more = self._deliver_from_disk(urgent)
+            if pause is not None or not more:
+                return pause
         return None
 
-    def _deliver_batch(self, delivery: Delivery, urgent: bool) -> tuple[float | None, bool]:
+    def _deliver_from_disk(self, urgent: bool) -> tuple[Pause | None, bool]:
+        self._lock_was_busy = False
+        try:
+            with self._outbox.delivering_from_disk(self._destination) as delivery:
+                pause, more = self._deliver_batch(delivery, urgent)
+        except LockBusy:
+            self._lock_was_busy = True
+            waiting = self._outbox.waiting(self._destination)
+            return (Pause(LOCK_POLL_S) if waiting else None), False
+        except FileNotFoundError:
+            return None, False
+        except OSError as error:  # the outbox cannot be read just now; events may be in memory
+            logger.debug("outbox: %s", error)
+            self._disk_failures += 1
+            pause_s = min(DISK_RETRY_CAP_S, DISK_RETRY_S * 2 ** min(self._disk_failures - 1, 20))
+            return Pause(pause_s, firm=False), False
+        self._disk_failures = 0
+        return pause, more
+
+    def _deliver_batch(self, delivery: Delivery, urgent: bool) -> tuple[Pause | None, bool]:
         now = time.time()
         rest = delivery.rest(now)
         if rest.until > now and not (urgent and not rest.binding):
-            return min(rest.until - now, REST_S), False
+            return Pause(min(rest.until - now, REST_S)), False
         batch = delivery.take(1 if self._arrays_refused else MAX_BATCH_EVENTS, MAX_BATCH_BYTES)
         if not batch:
             return None, False
         answer = self._send(delivery, batch)
+        self._client.finish()
         if answer is None:
             return None, True
-        return self._postpone(delivery, rest, answer), False
+        return Pause(self._postpone(delivery, rest, answer)), False
 
     def _send(self, delivery: Delivery, batch: Sequence[Waiting]) -> Answer | None:
         """Send a batch, in parts where the endpoint refuses it whole.
@@ -210,6 +306,7 @@ class Sender:
         now = time.time()
         if answer.outcome is Outcome.SENT:
             self._refusals = 0
+            self._accepted = True
             delivery.settle(batch, {}, now)
             self._count("sent", len(batch))
             return None
@@ -223,13 +320,18 @@ class Sender:
     def _split(self, delivery: Delivery, batch: Sequence[Waiting], answer: Answer) -> Answer | None:
         if len(batch) == 1:
             self._refusals += 1
-            if self._refusals >= REFUSALS_IN_A_ROW:
+            if self._refusals >= (
+                REFUSALS_IN_A_ROW_OF_A_FRIEND if self._accepted else REFUSALS_IN_A_ROW
+            ):
                 return Answer(Outcome.REST, answer.reason)
             self._give_up(delivery, batch, answer.reason)
             return None
         refusals = self._refusals
         middle = len(batch) // 2
-        for part in (batch[:middle], batch[middle:]):
+        parts = [batch[:middle], batch[middle:]]
+        if self._arrays_refused:
+            parts = [[one] for one in batch]
+        for part in parts:
             unsettled = self._send(delivery, part)
             if unsettled is not None:
                 return unsettled
@@ -247,16 +349,14 @@ class Sender:
         """Book how long the destination is left alone, and return it in seconds."""
         now = time.time()
         failures = rest.failures + 1
-        binding = True
+        binding = answer.retry_after_s is not None
+        pause_s = self._random.uniform(
+            0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(failures - 1, 20))
+        )
         if answer.outcome is Outcome.REST:
-            pause_s = REST_S
-        elif answer.retry_after_s is not None:
-            pause_s = answer.retry_after_s
-        else:
-            binding = False
-            pause_s = self._random.uniform(
-                0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(failures - 1, 20))
-            )
+            binding, pause_s = True, REST_S
+        elif answer.retry_after_s is not None:  # at least; "0" must not become a storm
+            pause_s = max(pause_s, answer.retry_after_s)
         try:
             delivery.postpone(Rest(failures, now + pause_s, binding, answer.reason), now)
         except OutboxUnusable as error:
