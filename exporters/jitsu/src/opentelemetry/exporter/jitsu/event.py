@@ -10,7 +10,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ MAX_EVENT_BYTES = 8 * 1024
 """A fraction of what the servers accept (51,200 bytes an event in Jitsu classic, 1,000,000 in
 Jitsu 2), so that a refusal for size stays the exception."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1)  # UTC, without saying so: isoformat() would append "+00:00"
 _OS_NAMES = {"darwin": "mac"}  # OpenTelemetry's os.type -> the documented os_name
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
@@ -42,7 +42,11 @@ class EventRefused(ValueError):
 
 
 def event_from_span(
-    span: ReadableSpan, *, no_ip: bool = False, utc_time: bool = False
+    span: ReadableSpan,
+    *,
+    no_ip: bool = False,
+    utc_time: bool = False,
+    surroundings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """The documented event of one span, or None for a span that carries no usage action.
 
@@ -51,12 +55,16 @@ def event_from_span(
         no_ip: Send ``source_ip: null``, so that not even the masked address is stored.
         utc_time: Repeat the time as ``utc_time``, the one time that Jitsu 2 keeps for an event
             that waited offline. Not in the documented event.
+        surroundings: `resource_fields` of the span's resource, from a caller who has them: a
+            resource is the same for all spans of a provider.
     """
-    attributes: Mapping[str, Any] = span.attributes or {}
+    # A dict of our own: each look into the SDK's mapping costs as much as this one copy.
+    attributes: dict[str, Any] = dict(span.attributes or {})
     action = attributes.get(ACTION)
     if not isinstance(action, str):
         return None
-    resource: Mapping[str, Any] = span.resource.attributes
+    if surroundings is None:
+        surroundings = resource_fields(span.resource.attributes)
     timestamp = timestamp_from_ns(span.start_time or 0)
     event: dict[str, Any] = {
         "_timestamp": timestamp,
@@ -68,19 +76,26 @@ def event_from_span(
             for key, value in attributes.items()
             if key.startswith(EXTRA_PREFIX)
         },
-        "group_id": resource.get(GROUP_ID),
         "interface": attributes.get(INTERFACE),
-        **environment_fields(resource),
         "src": "api",
-        "tool_name": resource.get("service.name"),
-        "tool_version": resource.get("service.version"),
-        "user_id": resource.get(USER_ID),
+        **surroundings,
     }
     if no_ip:
         event["source_ip"] = None
     if utc_time:
         event["utc_time"] = timestamp
     return event
+
+
+def resource_fields(resource: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event says about tool, user and environment."""
+    return {
+        "group_id": resource.get(GROUP_ID),
+        **environment_fields(resource),
+        "tool_name": resource.get("service.name"),
+        "tool_version": resource.get("service.version"),
+        "user_id": resource.get(USER_ID),
+    }
 
 
 def environment_fields(resource: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +113,7 @@ def environment_fields(resource: Mapping[str, Any]) -> dict[str, Any]:
 def timestamp_from_ns(time_ns: int) -> str:
     """UTC with six digits and Z, exactly as documented: ``2023-07-07T14:08:44.332528Z``."""
     moment = _EPOCH + timedelta(microseconds=time_ns // 1000)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return moment.isoformat(timespec="microseconds") + "Z"
 
 
 def event_id(span: ReadableSpan) -> str:
@@ -112,6 +127,10 @@ def event_id(span: ReadableSpan) -> str:
     return str(uuid.UUID(bytes=sha256(identity.encode()).digest()[:16], version=4))
 
 
+_compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+"""Made once: `json.dumps` makes an encoder for each call."""
+
+
 def encode(event: Mapping[str, Any]) -> bytes:
     """Compact JSON in UTF-8.
 
@@ -121,9 +140,7 @@ def encode(event: Mapping[str, Any]) -> bytes:
     """
     try:
         # Not ASCII-escaped: a lone surrogate then fails to encode, instead of leaving as "\\ud800".
-        body = json.dumps(
-            event, separators=(",", ":"), allow_nan=False, ensure_ascii=False
-        ).encode()
+        body = _compact.encode(event).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise EventRefused("not_json", f"the event cannot be written as JSON: {error}") from None
     if len(body) > MAX_EVENT_BYTES:

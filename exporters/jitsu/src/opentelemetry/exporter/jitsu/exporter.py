@@ -13,12 +13,18 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.exporter.jitsu import forks
 from opentelemetry.exporter.jitsu.configuration import Configuration, default_state_dir
-from opentelemetry.exporter.jitsu.event import EventRefused, encode, event_from_span
+from opentelemetry.exporter.jitsu.event import (
+    EventRefused,
+    encode,
+    event_from_span,
+    resource_fields,
+)
 from opentelemetry.exporter.jitsu.outbox import Destination, Event, Outbox
 from opentelemetry.exporter.jitsu.sender import Sender
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
 
 logger = logging.getLogger("usage_telemetry.exporter.jitsu")
@@ -140,9 +146,15 @@ class JitsuSpanExporter(SpanExporter, forks.BeginsAnew):
             return
         by_tool: dict[str, list[Event]] = {}
         refused: Counter[str] = Counter()
+        resource: Resource | None = None
         for span in spans:
+            if span.resource is not resource:  # the same for all spans of a provider
+                resource = span.resource
+                surroundings = resource_fields(resource.attributes)
             try:
-                event = event_from_span(span, no_ip=self._no_ip, utc_time=self._utc_time)
+                event = event_from_span(
+                    span, no_ip=self._no_ip, utc_time=self._utc_time, surroundings=surroundings
+                )
                 if event is None:
                     continue
                 body = encode(event)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -78,7 +79,7 @@ class Destination:
     endpoint: str
     token: str
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What the outbox calls it; tells nothing about the token."""
         return sha256(f"{self.endpoint}\0{self.token}".encode()).hexdigest()[:16]
