@@ -34,7 +34,7 @@ with telemetry.action("list_projects") as action:
 def decorated():
     return 42
 assert decorated() == 42
-assert telemetry.flush(timeout=1.0)
+assert telemetry.flush(timeout=30.0)
 telemetry.shutdown()
 foreign = ("opentelemetry.sdk", "httpx", "httpcore", "sqlite3", "requests", "grpc")
 print(json.dumps({
