@@ -4,14 +4,14 @@ snapshot a request looks at. Set when the modules are imported, by whomever and 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
-
-import wrapt
 
 from usage_telemetry.instrumentation.asgi import UsageMiddleware, current_request
 from usage_telemetry.instrumentation.evidently_catalog import CATALOG, own_names
 from usage_telemetry.instrumentation.evidently_routes import routes_of
+from usage_telemetry.instrumentation.import_hooks import Hook, ImportHooks
 from usage_telemetry.instrumentation.iterative_door import HostEvent, leave_door, stand_at_door
 from usage_telemetry.telemetry import Telemetry
 
@@ -20,12 +20,6 @@ logger = logging.getLogger("usage_telemetry")
 TOOL = "evidently"
 INTERFACE = "service_backend"
 
-_APP_MODULES = ("evidently.ui.service.app", "evidently.ui.app")
-"""Where `create_app` is: since 0.7, and from 0.4.11 to 0.6."""
-_MANAGER_MODULES = ("evidently.ui.service.managers.projects", "evidently.ui.managers.projects")
-
-_installed = False
-_hooked = False
 _host_interface = False
 _telemetry: Telemetry | None = None
 
@@ -37,36 +31,18 @@ def install(*, host_interface: bool = False) -> None:
         host_interface: Keep the interface that Evidently itself gives, in place of the
             documented ``service_backend``.
     """
-    global _installed, _hooked, _host_interface
-    _installed = True
+    global _host_interface
     _host_interface = host_interface
     stand_at_door(_on_event)
-    if not _hooked:
-        _hooked = True
-        for module in _APP_MODULES:
-            wrapt.register_post_import_hook(_hook("create_app", _create_app), module)
-        for module in _MANAGER_MODULES:
-            wrapt.register_post_import_hook(
-                _hook("ProjectManager.load_snapshot", _load_snapshot), module
-            )
+    _hooks.install()
 
 
 def remove() -> None:
     """Undo `install`: UIs that are started from now on are as Evidently made them."""
-    global _installed, _telemetry
-    _installed = False
-    _telemetry = None
+    global _telemetry
+    _hooks.remove()
     leave_door(_on_event)
-
-
-def _hook(name: str, wrapper: Callable[..., Any]) -> Callable[[Any], None]:
-    def patch(module: Any) -> None:
-        try:
-            wrapt.wrap_function_wrapper(module, name, wrapper)
-        except AttributeError:
-            logger.debug("%s.%s is not there; its own events are recorded", module.__name__, name)
-
-    return patch
+    _telemetry = None
 
 
 # -- the app -----------------------------------------------------------------------------------
@@ -83,8 +59,6 @@ def _create_app(
     create_app: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     app = create_app(*args, **kwargs)
-    if not _installed:
-        return app
     try:
         config = args[0] if args else kwargs["config"]
         return _instrumented(app, config)
@@ -129,8 +103,6 @@ def _on_event(sender: Any, event: HostEvent) -> bool:
 
 def _record_alone(sender: Any, event: HostEvent) -> None:
     """An event outside of any request we see: the app was made where we do not know it."""
-    import time
-
     global _telemetry
     if _telemetry is None:
         _telemetry = Telemetry(
@@ -153,7 +125,7 @@ async def _load_snapshot(
 ) -> Any:
     snapshot = await load_snapshot(*args, **kwargs)
     request = current_request.get()
-    if request is not None and _installed:
+    if request is not None:
         try:
             request.known.update(snapshot_extras(snapshot))
         except Exception as error:  # the snapshot of a release to come
@@ -175,3 +147,19 @@ def snapshot_extras(snapshot: Any) -> Mapping[str, object]:
 def _class_name(alias: object) -> str:
     """`evidently:metric_v2:RowCount` or `package.module.RowCount` -> `RowCount`."""
     return str(alias).replace(":", ".").rpartition(".")[2]
+
+
+_hooks = ImportHooks(
+    [
+        # since 0.7
+        Hook("evidently.ui.service.app", "create_app", _create_app),
+        Hook(
+            "evidently.ui.service.managers.projects",
+            "ProjectManager.load_snapshot",
+            _load_snapshot,
+        ),
+        # from 0.4.11 to 0.6
+        Hook("evidently.ui.app", "create_app", _create_app),
+        Hook("evidently.ui.managers.projects", "ProjectManager.load_snapshot", _load_snapshot),
+    ]
+)

@@ -7,11 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import wrapt
+from usage_telemetry.instrumentation.import_hooks import Hook, ImportHooks
 
 logger = logging.getLogger("usage_telemetry")
-
-MODULE = "iterative_telemetry"
 
 
 class HostEvent(NamedTuple):
@@ -27,7 +25,6 @@ Handler = Callable[[Any, HostEvent], bool]
 """Gets the tool's IterativeTelemetryLogger and the event; True: it is taken care of."""
 
 _handlers: list[Handler] = []
-_watching = False
 
 
 def stand_at_door(handler: Handler, *, for_any_tool: bool = False) -> None:
@@ -37,38 +34,29 @@ def stand_at_door(handler: Handler, *, for_any_tool: bool = False) -> None:
         handler: Gets each event until one says that it is taken care of.
         for_any_tool: Ask it after those who stand there for one tool.
     """
-    global _watching
     if handler not in _handlers:
         _handlers.insert(len(_handlers) if for_any_tool else 0, handler)
-    if not _watching:
-        _watching = True
-        wrapt.register_post_import_hook(_patch, MODULE)
+    _hooks.install()
 
 
 def leave_door(handler: Handler) -> None:
     """Undo `stand_at_door`; with nobody there, events go their old way."""
     if handler in _handlers:
         _handlers.remove(handler)
-
-
-def _patch(module: Any) -> None:
-    try:
-        wrapt.wrap_function_wrapper(module, "IterativeTelemetryLogger.send", _send)
-    except AttributeError as error:
-        logger.debug("iterative-telemetry is not as we know it: %s", error)
+    if not _handlers:
+        _hooks.remove()
 
 
 def _send(
     send: Callable[..., Any], sender: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    if _handlers:
-        try:
-            event = _event(*args, **kwargs)
-            if any(handler(sender, event) for handler in list(_handlers)):
-                return None
-        except Exception as error:  # rather no event than a subprocess that nobody expects
-            logger.debug("event of iterative-telemetry: %s: %s", type(error).__name__, error)
+    try:
+        event = _event(*args, **kwargs)
+        if any(handler(sender, event) for handler in list(_handlers)):
             return None
+    except Exception as error:  # rather no event than a subprocess that nobody expects
+        logger.debug("event of iterative-telemetry: %s: %s", type(error).__name__, error)
+        return None
     return send(*args, **kwargs)
 
 
@@ -79,3 +67,6 @@ def _event(payload: dict[str, Any], *_: object, **__: object) -> HostEvent:
         error=payload.get("error"),
         extras=dict(payload.get("extra") or {}),
     )
+
+
+_hooks = ImportHooks([Hook("iterative_telemetry", "IterativeTelemetryLogger.send", _send)])
