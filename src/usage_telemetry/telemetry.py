@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
 from usage_telemetry.catalog import Catalog, UndeclaredError, Value
 from usage_telemetry.consent import Decision, decide, switch_path
+from usage_telemetry.record import Record
 from usage_telemetry.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from usage_telemetry.record import Record
 
 logger = logging.getLogger("usage_telemetry")
 
@@ -190,8 +189,6 @@ class Telemetry:
         start_ns: int,
         end_ns: int,
     ) -> None:
-        from usage_telemetry.record import Record
-
         self._counts["recorded"] += 1
         record = Record(action, interface, values, error, start_ns, end_ns)
         if _captures:
