@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import re
 import sys
@@ -392,6 +391,8 @@ class ActiveAction:
 
     def __call__(self, function: F) -> F:
         """Record each call of `function`."""
+        import inspect  # costly, and loaded already in most hosts that decorate
+
         wrapped: Callable[..., Any]
         if inspect.iscoroutinefunction(function):
 
