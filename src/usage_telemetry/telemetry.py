@@ -20,6 +20,8 @@ from usage_telemetry.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from opentelemetry.sdk.trace.export import SpanExporter
+
 logger = logging.getLogger("usage_telemetry")
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -314,9 +316,11 @@ class Telemetry:
         """A person opted out: what waits from earlier runs is never sent."""
         self._must_discard = False
         try:
-            from usage_telemetry.waiting import discard_waiting
+            folder = self._state_folder()
+            if folder.exists():
+                from usage_telemetry.waiting import discard_waiting
 
-            discard_waiting(self._state_folder())
+                discard_waiting(folder)
         except Exception as problem:
             logger.debug("discard: %s", problem)
 
@@ -334,16 +338,19 @@ class Telemetry:
         return self._sinks
 
     def _make_pipeline(self, name: str) -> Sink:
-        from usage_telemetry.exporters import Target, build
         from usage_telemetry.pipeline import Pipeline
 
-        target = Target(self.endpoint, self.token, self._allowed)
         return Pipeline(
-            make_exporter=lambda: build(name, self.settings, target),
+            make_exporter=lambda: self._make_exporter(name),
             make_resource=self._resource,
             spool_folder=lambda: self._state_folder() / "spool" / name,
             allowed=self._allowed,
         )
+
+    def _make_exporter(self, name: str) -> SpanExporter:
+        from usage_telemetry.exporters import Target, build
+
+        return build(name, self.settings, Target(self.endpoint, self.token, self._allowed))
 
     def _resource(self) -> dict[str, str]:
         from usage_telemetry.environment import resource_attributes
