@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from benchmarks import table
 from benchmarks.process import environment, new_home, run
 from benchmarks.sink import Sink
 
 ROUNDS = 25
-BARE = "bare Python"
-HOST = "import typing, re, logging, dataclasses, inspect, pathlib"
+SERVICE = "import typing, re, logging, dataclasses, inspect, pathlib"
 """What any service has imported before it looks at telemetry."""
 
 IMPORTS = {
-    BARE: "pass",
     "`import usage_telemetry`": "import usage_telemetry",
-    "a `Telemetry` and its catalog": (
-        "from benchmarks.senders import telemetry; telemetry('http://127.0.0.1:9')"
+    "`from usage_telemetry import Telemetry, ...`": (
+        "from usage_telemetry import Action, Catalog, Count, Telemetry"
     ),
-    "an opted-out process that records": (
+    "opted out: catalog, `Telemetry`, first `record()`": (
         "from benchmarks.senders import usage_record; usage_record('http://127.0.0.1:9').record()"
     ),
     "`import opentelemetry.trace`": "import opentelemetry.trace",
@@ -29,6 +25,13 @@ IMPORTS = {
     "`import iterative_telemetry`": "import iterative_telemetry",
     "`import posthog`": "import posthog",
 }
+
+_TIMED = """
+import time
+begin = time.perf_counter()
+{code}
+print('{{"ms": %f}}' % ((time.perf_counter() - begin) * 1e3))
+"""
 
 _MODULES = """
 from benchmarks.senders import usage_record
@@ -54,39 +57,31 @@ HEAVY = ("opentelemetry.sdk", "opentelemetry.trace", "httpx", "sqlite3", "platfo
 
 
 def main(rounds: int = ROUNDS) -> None:
-    wall: dict[tuple[str, bool], list[float]] = {}
-    cpu: dict[tuple[str, bool], list[float]] = {}
+    taken: dict[tuple[str, bool], list[float]] = {}
     first: dict[str, list[float]] = {"call": [], "arrived": []}
     with new_home() as home, Sink() as sink:
         for number in range(rounds + 1):
             for name, code in IMPORTS.items():
-                for in_host in (False, True):
-                    usage = _run(f"{HOST}\n{code}" if in_host else code, name, home)
+                for in_service in (False, True):
+                    ms = _run(
+                        (f"{SERVICE}\n" if in_service else "") + _TIMED.format(code=code),
+                        name,
+                        home,
+                    )
                     if number:  # the first round writes the .pyc files
-                        wall.setdefault((name, in_host), []).append(usage["wall_ms"])
-                        cpu.setdefault((name, in_host), []).append(usage["cpu_ms"])
-            taken, _ = run(["-c", _FIRST, sink.url], environment(home))
+                        taken.setdefault((name, in_service), []).append(ms)
+            times, _ = run(["-c", _FIRST, sink.url], environment(home))
             for what in first:
-                first[what].append(taken[what])
+                first[what].append(times[what])
         modules, _ = run(["-c", _MODULES], environment(home, DO_NOT_TRACK="1"))
-    rows = []
-    for name in IMPORTS:
-        over = [
-            table.median(times[name, in_host]) - table.median(times[BARE, in_host])
-            for times in (wall, cpu)
-            for in_host in (False, True)
-        ]
-        rows.append([name, *(table.number(value) if name != BARE else "0" for value in over)])
-    header = [
-        "over bare Python",
-        "wall, ms",
-        "wall in a service*, ms",
-        "CPU, ms",
-        "CPU in a service*, ms",
+    rows = [
+        [name, *(table.number(table.median(taken[name, where])) for where in (False, True))]
+        for name in IMPORTS
     ]
+    header = ["wall time in a new process", "over bare Python, ms", "in a service*, ms"]
     loaded = [name for name in HEAVY if name in modules] or ["none"]
     notes = [
-        f"\n\\* which has done `{HOST}` already.",
+        f"\n\\* which has done `{SERVICE}` already.",
         f"\nOpted out, after `record()` and `flush()`, of {', '.join(f'`{n}`' for n in HEAVY)} "
         f"are imported: {', '.join(loaded)}.",
         f"\nFirst `record()` of a process: {table.number(table.median(first['call']))} ms on the "
@@ -96,6 +91,7 @@ def main(rounds: int = ROUNDS) -> None:
     table.publish("start", "\n".join([table.markdown(header, rows), *notes]))
 
 
-def _run(code: str, name: str, home: str) -> Mapping[str, float]:
-    opted_out = {"DO_NOT_TRACK": "1"} if "opted-out" in name else {}
-    return run(["-c", code], environment(home, **opted_out))[1]
+def _run(code: str, name: str, home: str) -> float:
+    opted_out = {"DO_NOT_TRACK": "1"} if "opted out" in name else {}
+    printed, _ = run(["-c", code], environment(home, **opted_out))
+    return float(printed["ms"])

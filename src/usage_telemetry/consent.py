@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from usage_telemetry.settings import DO_NOT_TRACK, SDK_DISABLED, SWITCH, Settings
 
@@ -17,8 +17,7 @@ NOTICE_DISABLED = "Anonymous usage reporting is disabled"
 SWITCH_FILE = "off"
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """One who may decide.
 
     Attributes:
@@ -34,8 +33,7 @@ class Link:
     by_user: bool = False
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """The first link that says something decides.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -36,6 +35,8 @@ def new_ids() -> Ids:
 
 def to_json(record: Record, ids: Ids) -> str:
     """One line of JSON, for the spool."""
+    import json  # by few processes, and those are about to end
+
     return json.dumps([*record, *ids])
 
 
@@ -45,6 +46,8 @@ def from_json(line: str) -> tuple[Record, Ids]:
     Raises:
         ValueError: The line was not written by `to_json`.
     """
+    import json
+
     fields = json.loads(line)
     if not isinstance(fields, list) or len(fields) != len(Record._fields) + len(Ids._fields):
         raise ValueError("not a record")

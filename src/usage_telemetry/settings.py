@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 DO_NOT_TRACK = "DO_NOT_TRACK"
 ITERATIVE_DO_NOT_TRACK = "ITERATIVE_DO_NOT_TRACK"
@@ -49,8 +49,7 @@ TEST_RUNNER_VARIABLES = (
 )
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What the environment says.
 
     Attributes:

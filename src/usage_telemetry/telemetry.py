@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import re
 import sys
@@ -16,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
 from usage_telemetry.catalog import Catalog, UndeclaredError, Value
 from usage_telemetry.consent import Decision, decide, switch_path
+from usage_telemetry.record import Record
 from usage_telemetry.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from usage_telemetry.record import Record
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 logger = logging.getLogger("usage_telemetry")
 
@@ -197,8 +197,6 @@ class Telemetry:
         end_ns: int,
     ) -> None:
         sinks = () if _captures else self._sinks or self._open()
-        from usage_telemetry.record import Record
-
         self._counts["recorded"] += 1
         record = Record(action, interface, values, error, start_ns, end_ns)
         for capture in _captures:
@@ -327,9 +325,11 @@ class Telemetry:
         """A person opted out: what waits from earlier runs is never sent."""
         self._must_discard = False
         try:
-            from usage_telemetry.waiting import discard_waiting
+            folder = self._state_folder()
+            if folder.exists():
+                from usage_telemetry.waiting import discard_waiting
 
-            discard_waiting(self._state_folder())
+                discard_waiting(folder)
         except Exception as problem:
             logger.debug("discard: %s", problem)
 
@@ -351,17 +351,19 @@ class Telemetry:
             return self._sinks
 
     def _make_pipeline(self, name: str) -> Sink:
-        from usage_telemetry import record  # noqa: F401 - what the first record needs
-        from usage_telemetry.exporters import Target, build
         from usage_telemetry.pipeline import Pipeline
 
-        target = Target(self.endpoint, self.token, self._allowed)
         return Pipeline(
-            make_exporter=lambda: build(name, self.settings, target),
+            make_exporter=lambda: self._make_exporter(name),
             make_resource=self._resource,
             spool_folder=lambda: self._state_folder() / "spool" / name,
             allowed=self._allowed,
         )
+
+    def _make_exporter(self, name: str) -> SpanExporter:
+        from usage_telemetry.exporters import Target, build
+
+        return build(name, self.settings, Target(self.endpoint, self.token, self._allowed))
 
     def _resource(self) -> dict[str, str]:
         from usage_telemetry.environment import resource_attributes
@@ -409,6 +411,8 @@ class ActiveAction:
 
     def __call__(self, function: F) -> F:
         """Record each call of `function`."""
+        import inspect  # costly, and loaded already in most hosts that decorate
+
         wrapped: Callable[..., Any]
         if inspect.iscoroutinefunction(function):
 

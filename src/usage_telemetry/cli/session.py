@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -84,9 +84,9 @@ class Session:
 
     def _tell(self, link: Link) -> Link:
         if link.name == "usage-telemetry off":
-            return replace(link, detail="off" if self.switch.exists() else "not used")
+            return link._replace(detail="off" if self.switch.exists() else "not used")
         if link.name == "the tool's own switch" and self.telemetry is None:
-            return replace(link, detail="known in the tool alone")
+            return link._replace(detail="known in the tool alone")
         return link
 
     def require_valid_settings(self) -> None:
