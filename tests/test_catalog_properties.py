@@ -43,7 +43,8 @@ CATALOG = Catalog(
 VALIDATOR = jsonschema.Draft202012Validator(event_schema(CATALOG, tool="tool"))
 
 INPUTS = 10_000
-"""Generated values; each is tried as every extra at once. Some 20 s, in the everyday run too."""
+AT_ONCE = 20
+"""Values a draw: hypothesis makes them eight times as fast as one by one."""
 
 
 class Hostile:
@@ -159,31 +160,36 @@ def check_span(span: Any) -> None:
 
 
 @settings(
-    max_examples=INPUTS,
+    max_examples=INPUTS // AT_ONCE,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(value=values, other=undeclared)
+@given(drawn=st.lists(values, min_size=AT_ONCE, max_size=AT_ONCE), other=undeclared)
 def test_no_value_outside_its_declared_type_reaches_a_span(
-    taken: Taken, value: Any, other: str
+    taken: Taken, drawn: list[Any], other: str
 ) -> None:
+    for value in drawn:
+        record_as_every_extra(taken, value, other)
+
+
+def record_as_every_extra(taken: Taken, value: object, other: str) -> None:
     from opentelemetry.exporter.jitsu.event import encode, event_from_span
 
     taken.spans.clear()
     before = dropped(taken.telemetry.stats())
-    given_extras = {"rows": value, "cached": value, "kind": value, "layers": value, other: value}
+    extras = {"rows": value, "cached": value, "kind": value, "layers": value, other: value}
 
-    taken.telemetry.record("train", **given_extras)
+    taken.telemetry.record("train", **extras)
 
     [span] = taken.spans
     check_span(span)
     event = event_from_span(span)
     assert event is not None
     encode(event)
-    if len(event["extra"]):
+    if event["extra"]:
         VALIDATOR.validate(event)
-    assert dropped(taken.telemetry.stats()) - before == len(given_extras) - len(event["extra"])
+    assert dropped(taken.telemetry.stats()) - before == len(extras) - len(event["extra"])
 
 
 @settings(
