@@ -26,13 +26,16 @@ _EXAMPLE_ENVIRONMENT = {
 
 ENVIRONMENT = (
     ("_timestamp", "When the action began: UTC, to the microsecond."),
+    ("action", "One of those above."),
+    ("extra", "What is told besides, as above; `{}` where that is nothing."),
     ("user_id", "A random number made on this machine, once for each tool. Derived from nothing."),
     ("group_id", "Empty, unless the tool was told which group its users belong to."),
     ("interface", "The part of the tool that was used."),
     ("os_name", "`linux`, `mac` or `windows`."),
     ("os_version", "Its release, such as `22.04`."),
     ("python_version", "Major, minor and patch number of Python."),
-    ("tool_name, tool_version", "The tool and its release."),
+    ("tool_name", "The tool."),
+    ("tool_version", "Its release."),
     ("error", "Empty, or the class name of the exception that the action ended with; no message."),
     ("eventn_ctx_event_id", "A random number for this one event, so that repeats can be dropped."),
     ("src", "Always `api`."),

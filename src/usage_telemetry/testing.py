@@ -96,8 +96,11 @@ class UsageEvents(Sequence[Event]):
     def __getitem__(self, index: int | slice) -> Event | list[Event]:
         return self._captured.events[index]
 
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self._captured.events)
+
     def __len__(self) -> int:
-        return len(self._captured.spans)
+        return len(self._captured.events)
 
     def __eq__(self, other: object) -> bool:
         return list(self) == (list(other) if isinstance(other, UsageEvents) else other)
@@ -115,6 +118,7 @@ class Captured:
         self._lock = threading.Lock()
         self._exporter: InMemorySpanExporter | None = None
         self._providers: dict[tuple[str, str, str | None], Spans] = {}
+        self._events: list[Event] = []
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:
@@ -124,17 +128,18 @@ class Captured:
     @property
     def events(self) -> list[Event]:
         """The events that would be sent, made by the same code."""
-        from opentelemetry.exporter.jitsu.event import event_from_span
-
-        return [event for span in self.spans if (event := event_from_span(span)) is not None]
+        return list(self._events)
 
     def clear(self) -> None:
         """Forget what was captured so far."""
-        if self._exporter is not None:
-            self._exporter.clear()
+        with self._lock:
+            self._events.clear()
+            if self._exporter is not None:
+                self._exporter.clear()
 
     def take(self, telemetry: Telemetry, record: Record) -> None:
         """Called for each action that passed the catalog."""
+        from opentelemetry.exporter.jitsu.event import event_from_span
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
         from usage_telemetry.environment import resource_attributes
@@ -153,7 +158,9 @@ class Captured:
                         group_id=telemetry.group_id,
                     )
                 )
-            self._exporter.export(self._providers[key].make([(record, new_ids())]))
+            spans = self._providers[key].make([(record, new_ids())])
+            self._exporter.export(spans)
+            self._events += filter(None, map(event_from_span, spans))
 
 
 @contextmanager
