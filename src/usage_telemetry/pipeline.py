@@ -30,6 +30,8 @@ MAX_QUEUE = 8192
 MAX_BATCH = 512
 FLUSH_INTERVAL_S = 0.25
 """A killed process loses what was recorded since: well below the second that is promised."""
+MAX_WAITED_FOR = 1024
+"""More than this is not handed over within the time for an exit, and goes to the spool at once."""
 RETRY_S = 1.0
 """After a failure of the machine (no thread to be had, no file handle) to begin: how soon again."""
 MAX_LATE = 100
@@ -141,7 +143,7 @@ class Pipeline(forks.BeginsAnew):
             if self._stopped:
                 return
             self._stopped = True
-        handed_over = self._hand_over(deadline)
+        handed_over = len(self._queue) <= MAX_WAITED_FOR and self._hand_over(deadline)
         with self._condition:
             # From here on the worker takes no further batch, and `submit` comes to `_wake`.
             self._abandoned = True

@@ -107,7 +107,7 @@ class Connection:
             length: The announced length, if it is another than that of `body`.
         """
         if 200 <= status < 300:  # before it is sent: the client may be faster than this thread
-            self.endpoint.accepted.extend(request.ids)
+            self.endpoint.accepted.extend(self.endpoint.ids_of(request))
         lines = [
             f"HTTP/1.1 {status} Whatever",
             "Content-Type: application/json",
@@ -150,12 +150,19 @@ class Endpoint:
         behave: What is done with each connection; may be replaced at any time.
         port: A given port, such as that of an endpoint that was refused before.
         tls: For https.
+        ids_of: How to read the ids of a request that holds no Jitsu events.
     """
 
     def __init__(
-        self, behave: Behaviour | None = None, *, port: int = 0, tls: ssl.SSLContext | None = None
+        self,
+        behave: Behaviour | None = None,
+        *,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        ids_of: Callable[[Request], list[str]] | None = None,
     ) -> None:
-        self.behave: Behaviour = behave or healthy
+        self._behave: Behaviour = behave or healthy
+        self.ids_of = ids_of or globals()["ids_of"]
         self.requests: list[Request] = []
         self.accepted: list[str] = []
         self.connections = 0
@@ -165,16 +172,30 @@ class Endpoint:
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.bind(("127.0.0.1", port))
-        self._listener.listen(512)
         self.port: int = self._listener.getsockname()[1]
-        self.host = "127.0.0.1"
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._listen()
+
+    @property
+    def behave(self) -> Behaviour:
+        """What is done with each connection; what hangs in the former way is let go."""
+        return self._behave
+
+    @behave.setter
+    def behave(self, behave: Behaviour) -> None:
+        self._behave = behave
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._thread is None and self._behave is not refuses_connections:
+            self._listener.listen(512)
+            self._thread = threading.Thread(target=self._accept, daemon=True)
+            self._thread.start()
 
     @property
     def url(self) -> str:
         """What a client is configured with."""
-        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}{PATH}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}{PATH}"
 
     @property
     def twice(self) -> list[str]:
@@ -203,7 +224,8 @@ class Endpoint:
         for sock in list(self._open):
             with suppress(OSError):
                 sock.close()
-        self._thread.join(5)
+        if self._thread is not None:
+            self._thread.join(5)
 
     def __enter__(self) -> Endpoint:
         return self
@@ -235,12 +257,9 @@ class Endpoint:
                 sock.close()
 
 
-def reserve_port() -> tuple[socket.socket, int]:
-    """A port that refuses connections until the socket is closed."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("127.0.0.1", 0))
-    return sock, sock.getsockname()[1]
+def ids_of(request: Request) -> list[str]:
+    """The ids of the Jitsu events in a request."""
+    return request.ids
 
 
 # -- what an endpoint may do -----------------------------------------------------------------------
@@ -263,6 +282,11 @@ def each(react: Callable[[Connection, Request], None]) -> Behaviour:
 def healthy(connection: Connection, request: Request) -> None:
     """Accepts everything."""
     connection.answer(request)
+
+
+def refuses_connections(connection: Connection) -> None:
+    """The port is taken, and nobody listens, until the endpoint behaves in another way."""
+    connection.reset()
 
 
 @each

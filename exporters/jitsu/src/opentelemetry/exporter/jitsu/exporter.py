@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("usage_telemetry.exporter.jitsu")
 
-SHUTDOWN_WAIT_S = 0.2
+SHUTDOWN_WAIT_S = 0.15
 """What leaving may cost; whatever has not arrived by then waits in the outbox."""
 
 
@@ -112,12 +112,10 @@ class JitsuSpanExporter(SpanExporter, forks.BeginsAnew):
         with self._lock:
             pairs = list(self._outboxes.values())
         for outbox, sender in pairs:
-            if outbox.in_memory():
-                # All that stands between these and oblivion; the disk may take its time.
-                sender.settle(max(0.0, deadline - time.monotonic()) / 2)
+            if outbox.in_memory():  # the disk comes first, it may take its time
                 outbox.leave(time.time())
-            else:
-                sender.settle(max(0.0, deadline - time.monotonic()))
+        for _, sender in pairs:
+            sender.settle(max(0.0, deadline - time.monotonic()))
 
     def shutdown(self, timeout_s: float = SHUTDOWN_WAIT_S) -> None:
         """Stop; what has not arrived after `timeout_s` stays in the outbox for the next process."""

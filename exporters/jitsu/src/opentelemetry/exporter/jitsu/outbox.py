@@ -39,6 +39,10 @@ SENT_MAX_ROWS = 10_000
 
 BUSY_TIMEOUT_S = 2.0
 """How long to wait for another process's transaction; ours take milliseconds."""
+BUSY_AGAIN_TIMEOUT_S = 0.05
+"""The same after a failure: somebody holds the file for long, and an exit cannot wait for it."""
+CACHE_KIB = 512
+"""SQLite would take 2 MB for a connection that lives for milliseconds."""
 
 _SCHEMA = """
 BEGIN IMMEDIATE;
@@ -142,6 +146,9 @@ class Outbox(forks.BeginsAnew):
         # A batch from memory is on its way: its events must not be handed to the disk now, where
         # another process could take them.
         self._memory_is_served = False
+        # What a leaving process wrote beside a database that could not be used.
+        self._leftover: tuple[Path, list[tuple[str, str, str]], list[Row]] | None = None
+        self._disk_failed = False
         # Ids that an endpoint has accepted while the disk refused to write that down.
         self._unbooked: set[str] = set()
 
@@ -187,21 +194,30 @@ class Outbox(forks.BeginsAnew):
         process to `adopt`. What is on its way goes to disk as well; if an answer still comes, it
         is booked there.
         """
-        with self._mutex:
-            self._memory_is_served = False
-            rows = self._memory_rows()
-            destinations = self._memory_destinations() if rows else []
-        if not rows or self.path is None or self.spill(now):
+        self._memory_is_served = False
+        if self.path is None or (not self._disk_failed and self.spill(now)):
             return
-        leftover = [destinations, [[*row[:3], row[3].decode()] for row in rows]]
-        name = f"{time.time_ns():020d}-{os.urandom(4).hex()}.jsonl"
+        with self._mutex:
+            rows = self._memory_rows()
+            if not rows:
+                return
+            name = f"{time.time_ns():020d}-{os.urandom(4).hex()}.jsonl"
+            self._leftover = (self._leftovers / name, self._memory_destinations(), rows)
+            self._forget_memory()
         try:
-            write_private(self._leftovers / name, json.dumps(leftover).encode())
+            self._write_leftover()
         except OSError as error:  # no disk at all: nothing is left to try
             logger.debug("lost %d event(s) at exit: %s", len(rows), error)
+
+    def _write_leftover(self) -> None:
+        if self._leftover is None:
+            return
+        path, destinations, rows = self._leftover
+        if rows:
+            body = [destinations, [[*row[:3], row[3].decode()] for row in rows]]
+            write_private(path, json.dumps(body).encode())
         else:
-            with self._mutex:
-                self._forget_memory()
+            path.unlink(missing_ok=True)
 
     def adopt(self) -> None:
         """Take in what an ended process had to `leave` beside the database."""
@@ -282,6 +298,12 @@ class Outbox(forks.BeginsAnew):
         """Try again to take note of what was accepted."""
         if not self._unbooked:
             return
+        if self._leftover is not None:
+            path, destinations, rows = self._leftover
+            rows = [row for row in rows if row[0] not in self._unbooked]
+            self._leftover = (path, destinations, rows)
+            with suppress(OSError):
+                self._write_leftover()
         ids = list(self._unbooked)
         with suppress(OutboxUnusable):
             with self._disk(journal="MEMORY") as db:
@@ -304,18 +326,21 @@ class Outbox(forks.BeginsAnew):
             raise OutboxUnusable("no file")
         with self._mutex, forks.whole():
             try:
-                with _transaction(self.path, journal) as db:
+                with _transaction(self.path, journal, again=self._disk_failed) as db:
                     rows = self._memory_rows() if spilling and not self._memory_is_served else []
                     if rows:
                         _copy(db, self._memory_destinations(), rows)
                     yield db
                 if rows:
                     self._forget_memory()
+                self._disk_failed = False
             except sqlite3.DatabaseError as error:
+                self._disk_failed = True
                 if _is_corrupt(error):
                     _set_aside(self.path)
                 raise OutboxUnusable(str(error)) from None
             except (OSError, sqlite3.Error) as error:
+                self._disk_failed = True
                 raise OutboxUnusable(str(error)) from None
 
     @contextmanager
@@ -559,10 +584,13 @@ def _atomic(db: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def _transaction(path: Path, journal: str = "DELETE") -> Iterator[sqlite3.Connection]:
+def _transaction(
+    path: Path, journal: str = "DELETE", *, again: bool = False
+) -> Iterator[sqlite3.Connection]:
     with _creating:  # closing a descriptor of the file would end SQLite's locks in other threads
         make_private_file(path)
-    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as db:
+    timeout_s = BUSY_AGAIN_TIMEOUT_S if again else BUSY_TIMEOUT_S
+    with closing(sqlite3.connect(path, timeout=timeout_s, isolation_level=None)) as db:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             db.executescript(_SCHEMA)
@@ -570,6 +598,7 @@ def _transaction(path: Path, journal: str = "DELETE") -> Iterator[sqlite3.Connec
             raise OutboxUnusable(f"{path} has the format {version} of a later release")
         if journal != "DELETE":
             db.execute(f"PRAGMA journal_mode = {journal}")
+        db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         # NORMAL: consistent after a power cut, and one flush cheaper than FULL.
         db.execute("PRAGMA synchronous = NORMAL")
         with _atomic(db):

@@ -1,0 +1,1 @@
+"""What the delivery does under each fault: `python -m benchmarks.faults` prints the table."""
