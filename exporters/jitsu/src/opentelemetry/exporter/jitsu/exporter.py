@@ -111,7 +111,7 @@ class JitsuSpanExporter(SpanExporter, forks.BeginsAnew):
         deadline = time.monotonic() + timeout_s
         with self._lock:
             pairs = list(self._outboxes.values())
-        for outbox, sender in pairs:
+        for outbox, _ in pairs:
             if outbox.in_memory():  # the disk comes first, it may take its time
                 outbox.leave(time.time())
         for _, sender in pairs:
