@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 import textwrap
@@ -249,3 +250,21 @@ def test_a_suite_without_our_fixture_does_not_import_the_sdk(
     done = run_suite(suite, environment)
 
     assert done.returncode == 0, done.stdout
+
+
+def test_the_documented_example_works(tmp_path: Path, environment: dict[str, str]) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "testing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for block in blocks[:2]:
+        (folder / block.split("\n")[0].removeprefix("# ")).write_text(block)
+    without_pytest = "import mytool\n" + blocks[2]
+
+    suite = run_suite(folder, environment)
+    script = subprocess.run(
+        [sys.executable, "-c", without_pytest], cwd=folder, env=environment, check=False
+    )
+
+    assert "2 passed" in suite.stdout, suite.stdout
+    assert script.returncode == 0

@@ -295,6 +295,25 @@ def test_flush_takes_what_an_ended_process_left_in_the_spool(
     assert endpoint.events[-1]["action"] == "startup"
 
 
+def test_flush_takes_what_a_process_left_beside_a_locked_outbox(
+    home: Path, environment: dict[str, str], endpoint: JitsuEndpoint
+) -> None:
+    import sqlite3
+
+    record(environment, 1)
+    path = home / "state" / "usage-telemetry" / "tool" / "outbox.db"
+    locked = sqlite3.connect(path, isolation_level=None)
+    locked.execute("BEGIN EXCLUSIVE")
+    record({**environment, **jitsu_settings(NOWHERE)}, 2)
+    locked.close()
+
+    told = json.loads(usage_telemetry(environment, "status", "--json").stdout)
+    assert told["tools"][0]["waiting"]["total"] == 2
+    assert usage_telemetry(environment, "flush").returncode == 1  # nobody listens there
+    assert usage_telemetry(environment, "off").stdout.count("2 waiting events thrown away") == 1
+    assert len(endpoint.events) == 1
+
+
 def test_flush_in_continuous_integration_sends_nothing_and_keeps_what_waits(
     home: Path, endpoint: JitsuEndpoint
 ) -> None:

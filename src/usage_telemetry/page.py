@@ -164,7 +164,7 @@ def _action(action: Action, tool: str, interface: str) -> str:
         time_ns=EXAMPLE_TIME_NS,
         environment=_EXAMPLE_ENVIRONMENT,
     )
-    parts.append(f"```json\n{json.dumps(event, indent=2)}\n```")
+    parts.append(f"```json\n{json.dumps(event, indent=2, sort_keys=True)}\n```")
     return "\n\n".join(parts)
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -146,9 +146,11 @@ def _deliver(
 def _take_spools(session: Session, tool: ToolFolders) -> None:
     """Bring what ended processes left into the outbox, where it is clear where it goes."""
     from opentelemetry.exporter.jitsu.inspection import destinations
-    from opentelemetry.exporter.jitsu.outbox import OutboxUnusable
+    from opentelemetry.exporter.jitsu.outbox import Outbox, OutboxUnusable
 
     folder = tool.state / "spool" / "jitsu"
+    outbox = Outbox(tool.outbox)
+    outbox.adopt()
     try:
         found = destinations(tool.outbox)
     except OutboxUnusable:
@@ -160,18 +162,19 @@ def _take_spools(session: Session, tool: ToolFolders) -> None:
 
     if not (endpoint and token) or not spool.waiting(folder):
         return
-    from opentelemetry.exporter.jitsu.event import encode, event_from_span
-    from opentelemetry.exporter.jitsu.outbox import Destination, Event, Outbox
+    from opentelemetry.exporter.jitsu.event import EventRefused, encode, event_from_span
+    from opentelemetry.exporter.jitsu.outbox import Destination, Event
 
     from usage_telemetry.spans import Spans
 
-    outbox, destination = Outbox(tool.outbox), Destination(endpoint, token)
+    destination = Destination(endpoint, token)
     for resource, records in spool.replay(folder):
         events = []
         for span in Spans(resource).make(records):
             event = event_from_span(span, no_ip=session.settings.jitsu_no_ip)
-            if event is not None:
-                events.append(Event(event["eventn_ctx_event_id"], encode(event)))
+            with suppress(EventRefused):  # as the exporter does: it is given up
+                if event is not None:
+                    events.append(Event(event["eventn_ctx_event_id"], encode(event)))
         outbox.append(destination, events, time.time())
 
 

@@ -22,7 +22,7 @@ from usage_telemetry.cli.session import (
 _OURS = {
     "": re.compile(r"outbox\.(db|db-journal|db-wal|db-shm|lock|corrupt)|\.?user_id.*"),
     "runs": re.compile(r"[0-9a-f]{24}"),
-    "spool": re.compile(r"lock|\.?[0-9]{20}-[0-9a-f]{8}\.jsonl.*"),
+    "spool": re.compile(r"lock|\.?[0-9]{20}-[0-9a-f]{8}(-[0-9])?\.jsonl.*"),
 }
 """Folder below a tool's -> the names we give to files there. Nothing else is ever deleted:
 USAGE_TELEMETRY_HOME may name a folder with other things in it."""

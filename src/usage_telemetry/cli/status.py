@@ -21,10 +21,9 @@ from usage_telemetry.cli.session import (
     pass_session,
     tool_option,
 )
-from usage_telemetry.cli.stored import outbox_of
+from usage_telemetry.cli.stored import outbox_of, spooled
 from usage_telemetry.consent import Decision
 from usage_telemetry.identity import read_user_id
-from usage_telemetry.waiting import in_spools
 
 
 @click.command(
@@ -53,15 +52,15 @@ def status(session: Session, tool: str | None, as_json: bool, check: bool) -> No
 
 def _facts(tool: ToolFolders) -> dict[str, Any]:
     outbox, problem = outbox_of(tool)
-    spooled = in_spools(tool.state)
+    left = spooled(tool)
     return {
         "tool": tool.name,
         "user_id": read_user_id(tool.user_id),
         "destinations": [_destination(found) for found in outbox.destinations],
         "waiting": {
-            "total": outbox.waiting + spooled,
+            "total": outbox.waiting + left,
             "outbox": outbox.waiting,
-            "spool": spooled,
+            "spool": left,
             "oldest": moment(outbox.oldest) if outbox.oldest is not None else None,
         },
         "sent": outbox.sent,

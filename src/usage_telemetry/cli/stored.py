@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opentelemetry.exporter.jitsu.inspection import OutboxState, outbox_state
+from opentelemetry.exporter.jitsu.inspection import OutboxState, left_beside, outbox_state
 from opentelemetry.exporter.jitsu.outbox import OutboxUnusable
 
 from usage_telemetry.cli.session import ToolFolders
@@ -19,4 +19,9 @@ def outbox_of(tool: ToolFolders) -> tuple[OutboxState, str]:
 
 def waiting(tool: ToolFolders) -> tuple[int, int]:
     """How many events wait in the outbox, and in the spools."""
-    return outbox_of(tool)[0].waiting, in_spools(tool.state)
+    return outbox_of(tool)[0].waiting, spooled(tool)
+
+
+def spooled(tool: ToolFolders) -> int:
+    """How many events ended processes left in files, for the next one to take in."""
+    return in_spools(tool.state) + left_beside(tool.outbox)
