@@ -14,12 +14,12 @@ PAUSE_S = 0.1
 drops events; sleeping costs nothing."""
 
 
-def emit(name: str, url: str, events: int) -> None:
+def emit(name: str, url: str, events: int, pause_s: float = PAUSE_S) -> None:
     sender = SENDERS[name](url)
     for chunk in range(0, events, CHUNK):
         for _ in range(min(CHUNK, events - chunk)):
             sender.record()
-        time.sleep(PAUSE_S)
+        time.sleep(pause_s)
     sender.flush()
 
 

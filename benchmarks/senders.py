@@ -5,7 +5,8 @@ Every library is imported in its own function, so that a process pays for the on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 TOOL = "benchmark"
@@ -104,7 +105,7 @@ def _sdk(exporter: Any) -> Sender:
     tracer = provider.get_tracer("usage")
 
     def record() -> None:
-        attributes = {
+        attributes: dict[str, str | int] = {
             "usage.action": ACTION,
             "usage.interface": "service_backend",
             "usage.extra.project_count": 3,
@@ -114,11 +115,66 @@ def _sdk(exporter: Any) -> Sender:
     return Sender(record, lambda: provider.force_flush(60_000))
 
 
+Message = MutableMapping[str, Any]
+
+
+async def _asgi_app(
+    scope: Message,
+    receive: Callable[[], Awaitable[Message]],
+    send: Callable[[Message], Awaitable[None]],
+) -> None:
+    """A framework that has matched a route and answers with nothing."""
+    scope["path_template"] = scope["path"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _request(app: Callable[..., Any], path: str) -> Callable[[], None]:
+    """A request served without a server: nothing in the app waits for anything."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        pass
+
+    def record() -> None:
+        scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
+        with suppress(StopIteration):
+            app(scope, receive, send).send(None)
+
+    return record
+
+
+def asgi_bare(url: str) -> Sender:
+    return Sender(_request(_asgi_app, "/api/projects"), lambda: None)
+
+
+def _middleware(url: str, path: str) -> Sender:
+    from usage_telemetry.instrumentation.asgi import UsageMiddleware
+
+    ours = telemetry(url)
+    app = UsageMiddleware(_asgi_app, ours, {("GET", "/api/projects"): ACTION})
+    return Sender(_request(app, path), lambda: ours.flush(60.0))
+
+
+def asgi_matched(url: str) -> Sender:
+    return _middleware(url, "/api/projects")
+
+
+def asgi_unmatched(url: str) -> Sender:
+    return _middleware(url, "/api/version")
+
+
 SENDERS: dict[str, Callable[[str], Sender]] = {
     "nothing": nothing,
     "usage-telemetry record()": usage_record,
     "usage-telemetry action()": usage_action,
     "usage-telemetry record(), opted out": usage_record,
+    "ASGI request, bare": asgi_bare,
+    "ASGI request, middleware, no action": asgi_unmatched,
+    "ASGI request, middleware, action recorded": asgi_matched,
+    "ASGI request, middleware, opted out": asgi_matched,
     "OTel SDK span, exporter that discards": sdk_discarding,
     "OTel SDK span, OTLP/HTTP": otlp_http,
     "segment-analytics-python": segment,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -124,7 +123,11 @@ def event_id(span: ReadableSpan) -> str:
     """
     context = span.context
     identity = f"{context.trace_id:032x}{context.span_id:016x}{span.start_time}" if context else ""
-    return str(uuid.UUID(bytes=sha256(identity.encode()).digest()[:16], version=4))
+    digest = bytearray(sha256(identity.encode()).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x40  # version 4 and variant of RFC 9562, 5.4
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 _compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)

@@ -514,26 +514,22 @@ def _log_sent(
         "INSERT OR REPLACE INTO sent (id, destination, sent_at, body) VALUES (?,?,?,?)",
         [(row.id, destination.key, now, row.body) for row in sent],
     )
-    db.execute(
-        "DELETE FROM sent WHERE sent_at < ? OR seq <= (SELECT max(seq) FROM sent) - ?",
-        (now - SENT_MAX_AGE_S, SENT_MAX_ROWS),
-    )
+    db.execute("DELETE FROM sent WHERE seq <= (SELECT max(seq) FROM sent) - ?", (SENT_MAX_ROWS,))
+    _delete_older(db, "sent", "sent_at", now - SENT_MAX_AGE_S)
 
 
 def _prune(db: sqlite3.Connection, now: float) -> int:
     """Apply the caps, oldest first; how many events went, each counted under its reason."""
     counts = {}
-    cursor = db.execute("DELETE FROM event WHERE recorded_at < ?", (now - MAX_AGE_S,))
-    counts["given_up:over_age"] = cursor.rowcount
-    rows, size = db.execute("SELECT count(*), total(length(body)) FROM event").fetchone()
+    counts["given_up:over_age"] = _delete_older(db, "event", "recorded_at", now - MAX_AGE_S)
+    rows = _count(db)
     if rows > MAX_ROWS:
         cursor = db.execute(
             "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT ?)",
             (rows - MAX_ROWS,),
         )
         counts["given_up:over_rows"] = cursor.rowcount
-        size = db.execute("SELECT total(length(body)) FROM event").fetchone()[0]
-    if size > MAX_BYTES:
+    if _file_bytes(db) > MAX_BYTES and _body_bytes(db) > MAX_BYTES:
         cursor = db.execute(
             "DELETE FROM event WHERE seq IN (SELECT seq FROM "
             "(SELECT seq, sum(length(body)) OVER (ORDER BY seq DESC) AS kept FROM event) "
@@ -545,6 +541,29 @@ def _prune(db: sqlite3.Connection, now: float) -> int:
     if evicted:
         _add_counts(db, counts)
     return evicted
+
+
+def _delete_older(db: sqlite3.Connection, table: str, column: str, horizon: float) -> int:
+    """Delete rows up to the first that is young enough, without looking at all the others."""
+    young = db.execute(
+        f"SELECT seq FROM {table} WHERE {column} >= ? ORDER BY seq LIMIT 1",  # noqa: S608
+        (horizon,),
+    ).fetchone()
+    if young is None:
+        return db.execute(f"DELETE FROM {table}").rowcount  # noqa: S608
+    return db.execute(f"DELETE FROM {table} WHERE seq < ?", young).rowcount  # noqa: S608
+
+
+def _file_bytes(db: sqlite3.Connection) -> int:
+    """An upper bound of `_body_bytes` that costs nothing."""
+    pages, page_bytes = (
+        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
+    )
+    return int(pages * page_bytes)
+
+
+def _body_bytes(db: sqlite3.Connection) -> float:
+    return float(db.execute("SELECT total(length(body)) FROM event").fetchone()[0])
 
 
 def _count(db: sqlite3.Connection, destination: Destination | None = None) -> int:
