@@ -36,8 +36,10 @@ def main(arguments: list[str]) -> int:
             done = subprocess.run([str(scripts / command[0]), *command[1:]], cwd=ROOT)
             if done.returncode:
                 return done.returncode
+        # A file's tests stay together: some share a real server that takes long to start.
+        arguments = ["-n", "2", "--dist", "loadfile"]
         if os.environ.get("CI"):
-            arguments = ["-m", ""]
+            arguments += ["-m", ""]
     say("Tests")
     return subprocess.run([str(python), "-m", "pytest", *arguments], cwd=ROOT).returncode
 
