@@ -11,7 +11,7 @@ from typing import Any
 from usage_telemetry.instrumentation.asgi import UsageMiddleware, current_request
 from usage_telemetry.instrumentation.evidently_catalog import CATALOG, own_names
 from usage_telemetry.instrumentation.evidently_routes import routes_of
-from usage_telemetry.instrumentation.import_hooks import Hook, ImportHooks
+from usage_telemetry.instrumentation.import_hooks import Hook, ImportHooks, Undo, wrap
 from usage_telemetry.instrumentation.iterative_door import HostEvent, leave_door, stand_at_door
 from usage_telemetry.telemetry import Telemetry
 
@@ -20,8 +20,11 @@ logger = logging.getLogger("usage_telemetry")
 TOOL = "evidently"
 INTERFACE = "service_backend"
 
+STARTUP = "startup"
+
 _host_interface = False
 _telemetry: Telemetry | None = None
+_app_is_ours = False
 
 
 def install(*, host_interface: bool = False) -> None:
@@ -39,10 +42,11 @@ def install(*, host_interface: bool = False) -> None:
 
 def remove() -> None:
     """Undo `install`: UIs that are started from now on are as Evidently made them."""
-    global _telemetry
+    global _telemetry, _app_is_ours
     _hooks.remove()
     leave_door(_on_event)
     _telemetry = None
+    _app_is_ours = False
 
 
 # -- the app -----------------------------------------------------------------------------------
@@ -68,22 +72,77 @@ def _create_app(
 
 
 def _instrumented(app: Any, config: Any) -> InstrumentedApp:
-    global _telemetry
-    import evidently
-
     component = config.telemetry
-    _telemetry = telemetry = Telemetry(
+    telemetry = _begin(
         tool=component.tool_name,
-        version=evidently.__version__,
-        interface=component.service_name if _host_interface else INTERFACE,
-        catalog=CATALOG,
+        interface=component.service_name,
         endpoint=component.url,
         token=component.token,
         enabled=bool(component.enabled),
     )
-    if not telemetry.is_off:
+    return InstrumentedApp(app, telemetry, routes_of(telemetry.version), startup=STARTUP)
+
+
+def _begin(*, tool: str, interface: str, endpoint: str, token: str, enabled: bool) -> Telemetry:
+    """The telemetry of the UI that is being made."""
+    global _telemetry, _app_is_ours
+    import evidently
+
+    _telemetry = Telemetry(
+        tool=tool,
+        version=evidently.__version__,
+        interface=interface if _host_interface else INTERFACE,
+        catalog=CATALOG,
+        endpoint=endpoint,
+        token=token,
+        enabled=enabled,
+    )
+    _app_is_ours = True
+    if not _telemetry.is_off:
         own_names()  # reads source files: now, rather than while somebody waits for a page
-    return InstrumentedApp(app, telemetry, routes_of(evidently.__version__), startup="startup")
+    return _telemetry
+
+
+def _patch_app_module(module: Any) -> Undo:
+    """`evidently.ui.app`: FastAPI and one app for the module up to 0.4.15, `create_app` since."""
+    if hasattr(module, "create_app"):
+        return wrap("create_app", _create_app)(module)
+    from evidently import telemetry as host
+
+    sender = host.event_logger
+    app = module.app
+    telemetry = _begin(
+        tool=sender.tool_name,
+        interface="service",
+        endpoint=sender.url,
+        token=sender.token,
+        enabled=True,
+    )
+    app.add_middleware(
+        UsageMiddleware,
+        telemetry=telemetry,
+        routes=routes_of(telemetry.version),
+        startup=STARTUP,
+    )
+    ours = app.user_middleware[0]
+    undo_run = wrap("run", _run)(module) if hasattr(module, "run") else None
+
+    def undo() -> None:
+        app.user_middleware = [one for one in app.user_middleware if one is not ours]
+        app.middleware_stack = None  # Starlette builds it anew with the next request
+        if undo_run is not None:
+            undo_run()
+
+    return undo
+
+
+def _run(run: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """From 0.4.11 to 0.4.15: only here the telemetry component of the configuration is known."""
+    component = getattr(args[0] if args else kwargs.get("config"), "telemetry", None)
+    if component is not None and _telemetry is not None:
+        _telemetry.endpoint = component.url
+        _telemetry.token = component.token
+    return run(*args, **kwargs)
 
 
 # -- what the host itself has to say -------------------------------------------------------------
@@ -96,7 +155,7 @@ def _on_event(sender: Any, event: HostEvent) -> bool:
     request = current_request.get()
     if request is not None:
         request.note(event.action, event.extras)
-    else:
+    elif not _app_is_ours:  # else the middleware tells what happened, its start included
         _record_alone(sender, event)
     return True
 
@@ -152,14 +211,12 @@ def _class_name(alias: object) -> str:
 _hooks = ImportHooks(
     [
         # since 0.7
-        Hook("evidently.ui.service.app", "create_app", _create_app),
+        Hook("evidently.ui.service.app", wrap("create_app", _create_app)),
         Hook(
             "evidently.ui.service.managers.projects",
-            "ProjectManager.load_snapshot",
-            _load_snapshot,
+            wrap("ProjectManager.load_snapshot", _load_snapshot),
         ),
-        # from 0.4.11 to 0.6
-        Hook("evidently.ui.app", "create_app", _create_app),
-        Hook("evidently.ui.managers.projects", "ProjectManager.load_snapshot", _load_snapshot),
+        # up to 0.6
+        Hook("evidently.ui.app", _patch_app_module),
     ]
 )

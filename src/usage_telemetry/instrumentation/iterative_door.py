@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from usage_telemetry.instrumentation.import_hooks import Hook, ImportHooks
+from usage_telemetry.instrumentation.import_hooks import Hook, ImportHooks, wrap
 
 logger = logging.getLogger("usage_telemetry")
 
@@ -69,4 +69,4 @@ def _event(payload: dict[str, Any], *_: object, **__: object) -> HostEvent:
     )
 
 
-_hooks = ImportHooks([Hook("iterative_telemetry", "IterativeTelemetryLogger.send", _send)])
+_hooks = ImportHooks([Hook("iterative_telemetry", wrap("IterativeTelemetryLogger.send", _send))])
