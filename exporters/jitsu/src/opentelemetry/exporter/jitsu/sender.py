@@ -20,7 +20,6 @@ from opentelemetry.exporter.jitsu.outbox import (
     Rest,
     Waiting,
 )
-from opentelemetry.exporter.jitsu.quiet import silencer
 
 logger = logging.getLogger("usage_telemetry.exporter.jitsu")
 
@@ -224,7 +223,6 @@ class Sender:
                 self._thread = None
         finally:
             client.close()
-            silencer.release_this_thread()
 
     def _round(self) -> Pause | None:
         with self._condition:
