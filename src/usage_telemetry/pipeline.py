@@ -32,6 +32,10 @@ FLUSH_INTERVAL_S = 0.25
 """A killed process loses what was recorded since: well below the second that is promised."""
 MAX_WAITED_FOR = 1024
 """More than this is not handed over within the time for an exit, and goes to the spool at once."""
+BOOKING_WAIT_S = 0.1
+"""An exporter that is writing down what was accepted, a matter of milliseconds, may end that."""
+STUCK_S = 0.5
+"""An exporter that has had a batch for so long will not end within the time for an exit."""
 RETRY_S = 1.0
 """After a failure of the machine (no thread to be had, no file handle) to begin: how soon again."""
 MAX_LATE = 100
@@ -69,6 +73,7 @@ class Pipeline(forks.BeginsAnew):
         self._condition = threading.Condition()
         self._queue: deque[Record] = deque()
         self._in_flight: list[tuple[Record, Ids]] = []
+        self._in_flight_since = 0.0
         self._copies: list[Path] = []  # of what is in flight, in the spool
         self._thread: threading.Thread | None = None
         self._next_start = 0.0
@@ -77,6 +82,7 @@ class Pipeline(forks.BeginsAnew):
         self._end_if_idle = False
         self._hurry = False
         self._settle_by: float | None = None
+        self._holding = False
         self._abandoned = False
         self._ended = False
         self._broken = False
@@ -108,6 +114,7 @@ class Pipeline(forks.BeginsAnew):
             return False
         if self._exporter is None:
             return not self._broken
+        self._hold(False)
         try:
             return self._exporter.force_flush(int(max(0.0, deadline - time.monotonic()) * 1000))
         except Exception as error:
@@ -121,7 +128,8 @@ class Pipeline(forks.BeginsAnew):
         """
         deadline = time.monotonic() + timeout_s
         self._settle_by = deadline
-        if self._hand_over(deadline):
+        self._hold(True)
+        if self._is_worth_waiting() and self._hand_over(deadline):
             with self._condition:
                 if self._thread is not None:
                     self._awake = self._hurry = True
@@ -143,7 +151,8 @@ class Pipeline(forks.BeginsAnew):
             if self._stopped:
                 return
             self._stopped = True
-        handed_over = len(self._queue) <= MAX_WAITED_FOR and self._hand_over(deadline)
+        self._hold(True)
+        handed_over = self._is_worth_waiting() and self._hand_over(deadline)
         with self._condition:
             # From here on the worker takes no further batch, and `submit` comes to `_wake`.
             self._abandoned = True
@@ -153,6 +162,7 @@ class Pipeline(forks.BeginsAnew):
                 # The worker shuts the exporter down; ours keeps to the limit, others may not.
                 self._wait(lambda: self._ended, deadline)
         self._leave_behind()
+        self._let_it_book()
         if self._thread is None:
             # It ended before a fork, and no other can be started any more.
             self._settle_exporter(self._exporter, deadline)
@@ -217,6 +227,26 @@ class Pipeline(forks.BeginsAnew):
                 lambda: not self._queue and not self._in_flight and (self._idle or not replayed),
                 deadline,
             )
+
+    def _hold(self, holding: bool) -> None:
+        """Where an exporter knows to (ours does): have it start no request that none will end."""
+        self._holding = holding
+        hold: Callable[[bool], None] | None = getattr(self._exporter, "hold", None)
+        if hold is not None:
+            hold(holding)
+
+    def _let_it_book(self) -> None:
+        """What an endpoint has accepted and nobody has written down would be sent again."""
+        is_booking: Callable[[], bool] | None = getattr(self._exporter, "is_booking", None)
+        deadline = time.monotonic() + BOOKING_WAIT_S
+        with suppress(Exception, KeyboardInterrupt):
+            while is_booking is not None and is_booking() and time.monotonic() < deadline:
+                time.sleep(0.002)
+
+    def _is_worth_waiting(self) -> bool:
+        """Whether the worker can hand over in a moment what there is."""
+        stuck = self._in_flight and time.monotonic() - self._in_flight_since > STUCK_S
+        return not stuck and len(self._queue) <= MAX_WAITED_FOR
 
     def _wait(self, happened: Callable[[], bool], deadline: float) -> bool:
         try:
@@ -334,6 +364,7 @@ class Pipeline(forks.BeginsAnew):
             silencer.silence_this_thread(_FOREIGN_LOGGERS)
             if self._exporter is None:
                 self._exporter = self._make_exporter()
+                self._hold(self._holding)
             silencer.silence_this_thread(_FOREIGN_LOGGERS)  # those that came with the exporter
             if self._spans is None:
                 self._spans = Spans(self._resource)
@@ -341,6 +372,8 @@ class Pipeline(forks.BeginsAnew):
 
     def _export_queue(self, exporter: SpanExporter, spans: Spans) -> None:
         while batch := self._take_batch():
+            if self._holding and self._settle_by is None and not self._stopped:
+                self._hold(False)  # the process went on after all
             exported = False
             try:
                 exported = not self._allowed() or _export(exporter, spans, batch)
@@ -354,6 +387,7 @@ class Pipeline(forks.BeginsAnew):
             if self._abandoned:
                 return []
             self._in_flight = [(record, new_ids()) for record in self._drain(MAX_BATCH)]
+            self._in_flight_since = time.monotonic()
             return self._in_flight
 
     def _settle_batch(self, batch: Sequence[tuple[Record, Ids]], exported: bool) -> None:

@@ -150,7 +150,7 @@ class JitsuClient:
         """
         self.finish()
         try:
-            with self._watchdog.limit(self._timeout_s):
+            with silencer.silent(), self._watchdog.limit(self._timeout_s):
                 return self._send(self._open(), encode_batch(bodies))
         except Exception as error:  # every failure to deliver means: try again later
             passed = self._watchdog.passed
@@ -169,7 +169,7 @@ class JitsuClient:
         if response is None:
             return
         try:
-            with self._watchdog.limit(BODY_TIMEOUT_S):
+            with silencer.silent(), self._watchdog.limit(BODY_TIMEOUT_S):
                 _read_to_the_end(response)
         except Exception as error:
             logger.debug("answer's body: %s", type(error).__name__)
@@ -183,7 +183,8 @@ class JitsuClient:
         self._watchdog.close()
         if http is not None:
             try:
-                http.close()
+                with silencer.silent():
+                    http.close()
             except Exception as error:
                 logger.debug("close: %s", type(error).__name__)
 
@@ -218,7 +219,7 @@ class JitsuClient:
                 import httpcore  # noqa: F401 - httpx loads it late; its loggers must exist now
                 import httpx
 
-                silencer.silence_this_thread(("httpx", "httpcore"))
+                silencer.watch(("httpx", "httpcore"))
                 self._http = httpx.Client(
                     headers=_CONSTANT_HEADERS,
                     timeout=self._timeout_s,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("usage_telemetry.exporter.jitsu")
 
-SHUTDOWN_WAIT_S = 0.15
+SHUTDOWN_WAIT_S = 0.1
 """What leaving may cost; whatever has not arrived by then waits in the outbox."""
 
 
@@ -85,6 +85,7 @@ class JitsuSpanExporter(SpanExporter, forks.BeginsAnew):
         self._outboxes: dict[str, tuple[Outbox, Sender]] = {}
         self._counts: Counter[str] = Counter()
         self._stopped = False
+        self._holding = False
         forks.register(self)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -109,6 +110,7 @@ class JitsuSpanExporter(SpanExporter, forks.BeginsAnew):
     def settle(self, timeout_s: float = SHUTDOWN_WAIT_S) -> None:
         """Give what is on its way `timeout_s` to arrive, and see what has not to disk."""
         deadline = time.monotonic() + timeout_s
+        self.hold()
         with self._lock:
             pairs = list(self._outboxes.values())
         for outbox, _ in pairs:
@@ -116,6 +118,22 @@ class JitsuSpanExporter(SpanExporter, forks.BeginsAnew):
                 outbox.leave(time.time())
         for _, sender in pairs:
             sender.settle(max(0.0, deadline - time.monotonic()))
+
+    def hold(self, holding: bool = True) -> None:
+        """While `holding`, only keep what comes, and start no further request.
+
+        For the end of a process: a request that begins then would be left without its answer.
+        """
+        self._holding = holding
+        for _, sender in list(self._outboxes.values()):
+            if holding:
+                sender.hold()
+            else:
+                sender.wake()
+
+    def is_booking(self) -> bool:
+        """Whether an accepted batch is just being written down: a bad moment to die."""
+        return any(sender.is_booking() for _, sender in list(self._outboxes.values()))
 
     def shutdown(self, timeout_s: float = SHUTDOWN_WAIT_S) -> None:
         """Stop; what has not arrived after `timeout_s` stays in the outbox for the next process."""
@@ -172,7 +190,8 @@ class JitsuSpanExporter(SpanExporter, forks.BeginsAnew):
             self._count("queued", len(events))
             if evicted:
                 self._count("given_up:over_cap", evicted)
-            sender.wake()
+            if not self._holding:
+                sender.wake()
         for reason, number in refused.items():
             self._count(f"given_up:{reason}", number)
 

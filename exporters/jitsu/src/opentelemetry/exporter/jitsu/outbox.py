@@ -37,8 +37,13 @@ SENT_MAX_AGE_S = 30 * 24 * 3600
 SENT_MAX_ROWS = 10_000
 """The log of what was sent obeys the same disk budget as what waits."""
 
-BUSY_TIMEOUT_S = 2.0
-"""How long to wait for another process's transaction; ours take milliseconds."""
+BUSY_TIMEOUT_S = 5.0
+"""How long to wait for other processes' transactions; each takes milliseconds."""
+BUSY_POLL_S = 0.01
+"""How long to wait at most before asking again. SQLite itself would wait up to 0.1 s each time, and
+among many processes the one that has waited longest would lose to those that have just come."""
+BOOKING_S = 30.0
+"""How long to go on trying to take note of what an endpoint has accepted."""
 BUSY_AGAIN_TIMEOUT_S = 0.05
 """The same after a failure: somebody holds the file for long, and an exit cannot wait for it."""
 CACHE_KIB = 512
@@ -351,6 +356,7 @@ class Outbox(forks.BeginsAnew):
                     ":memory:", isolation_level=None, check_same_thread=False
                 )
                 self._memory.executescript(_SCHEMA)
+            self._memory.execute("BEGIN")
             with _atomic(self._memory):
                 yield self._memory
 
@@ -430,12 +436,19 @@ class Delivery:
         event is not sent again by this process at least.
         """
         ids = [row.id for row in (*sent, *(row for rows in given_up.values() for row in rows))]
-        try:
-            with self._transaction() as db:
-                self._settle(db, sent, ids, given_up, now)
-        except OutboxUnusable as error:
-            logger.debug("outbox: %s; booked without a log", error)
-            self._outbox.book_without_space(ids)
+        deadline = time.monotonic() + BOOKING_S
+        while True:
+            try:
+                with self._transaction() as db:
+                    self._settle(db, sent, ids, given_up, now)
+                break
+            except OutboxUnusable as error:
+                if "locked" in str(error) and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                    continue
+                logger.debug("outbox: %s; booked without a log", error)
+                self._outbox.book_without_space(ids)
+                break
         if not self._on_disk:
             self._outbox.book_late()
 
@@ -592,7 +605,7 @@ _creating = threading.Lock()
 
 @contextmanager
 def _atomic(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
+    """What was begun is done as a whole or not at all."""
     try:
         yield
     except BaseException:
@@ -620,8 +633,24 @@ def _transaction(
         db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         # NORMAL: consistent after a power cut, and one flush cheaper than FULL.
         db.execute("PRAGMA synchronous = NORMAL")
+        _begin(db, timeout_s)
         with _atomic(db):
             yield db
+
+
+def _begin(db: sqlite3.Connection, timeout_s: float) -> None:
+    """Start a transaction that writes, as soon as nobody else has one."""
+    deadline = time.monotonic() + timeout_s
+    db.execute("PRAGMA busy_timeout = 1")
+    while True:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            break
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(BUSY_POLL_S * int.from_bytes(os.urandom(1), "big") / 255)
+    db.execute(f"PRAGMA busy_timeout = {int(timeout_s * 1000)}")
 
 
 _SIGNS_OF_DAMAGE = ("not a database", "malformed", "no such table", "no such column")

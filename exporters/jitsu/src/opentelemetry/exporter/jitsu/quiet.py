@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class ThreadSilencer(logging.Filter):
@@ -29,12 +30,28 @@ class ThreadSilencer(logging.Filter):
         Call it after the libraries were imported: their loggers exist from then on.
         """
         self._threads.add(threading.get_ident())
+        self.watch(prefixes)
+
+    def watch(self, prefixes: Iterable[str]) -> None:
+        """Filter the loggers that exist below `prefixes`."""
         roots = tuple(prefixes)
         for name in [*roots, *logging.root.manager.loggerDict]:
             if name in roots or name.startswith(tuple(f"{root}." for root in roots)):
                 logger = logging.getLogger(name)
                 if self not in logger.filters:
                     logger.addFilter(self)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """A section in which this thread is not heard; see `silence_this_thread`."""
+        me = threading.get_ident()
+        was_silent = me in self._threads
+        self._threads.add(me)
+        try:
+            yield
+        finally:
+            if not was_silent:
+                self._threads.discard(me)
 
     def release_this_thread(self) -> None:
         """Let this thread be heard again; thread ids are reused after a thread has ended."""

@@ -20,7 +20,6 @@ from opentelemetry.exporter.jitsu.outbox import (
     Rest,
     Waiting,
 )
-from opentelemetry.exporter.jitsu.quiet import silencer
 
 logger = logging.getLogger("usage_telemetry.exporter.jitsu")
 
@@ -40,6 +39,8 @@ FLUSH_POLL_S = 0.05
 DISK_RETRY_S = 2.0
 DISK_RETRY_CAP_S = 600.0
 """An outbox that cannot be read just now (locked, no permission) is looked at again."""
+STUCK_S = 0.5
+"""A request that has taken so long will not be answered within the moment that an exit may cost."""
 ERROR_PAUSE_S = 60.0
 """After something that nobody thought of."""
 REFUSALS_IN_A_ROW = 8
@@ -54,6 +55,9 @@ class Pause(NamedTuple):
 
     seconds: float
     firm: bool = True
+
+
+_HELD = Answer(Outcome.RETRY, "held")
 
 
 class Sender:
@@ -77,12 +81,12 @@ class Sender:
     ) -> None:
         self._outbox = outbox
         self._destination = destination
-        self._timeout_s = timeout_s
         self._allowed = allowed
         self._count = count
         # Of our own and from the system's entropy: the host's `random` is left alone.
         self._random = random.SystemRandom()
-        self._client = JitsuClient(destination.endpoint, destination.token, timeout_s)
+        self._access = (destination.endpoint, destination.token, timeout_s)
+        self._client = JitsuClient(*self._access)
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         # Rounds of delivery: asked for, finished, and up to which one back-off does not count.
@@ -92,6 +96,10 @@ class Sender:
         # What the thread does while it waits, and whether it shall end if it does.
         self._idle = False
         self._pausing = False
+        self._sending = False  # from the start of a request until its answer is booked
+        self._sending_since = 0.0
+        self._booking = False
+        self._holding = False
         self._end_if_idle = False
         self._resume = False
         self._stopping = False
@@ -107,6 +115,7 @@ class Sender:
     def wake(self) -> None:
         """Something is in the outbox; returns at once."""
         with self._condition:
+            self._holding = False
             self._asked += 1
             self._ensure_thread()
             self._condition.notify_all()
@@ -130,6 +139,7 @@ class Sender:
     def _finish_round(self, deadline: float) -> bool:
         """Have the thread go one round, whatever back-off says; false: it did not get done."""
         with self._condition:
+            self._holding = False
             self._asked += 1
             mine = self._urgent = self._asked
             if not self._ensure_thread():
@@ -142,16 +152,20 @@ class Sender:
     def settle(self, timeout_s: float) -> None:
         """Give what is on its way `timeout_s` to arrive."""
         with self._condition:
-            if self._thread is not None or self._stopping:
-                self._condition.wait_for(
-                    lambda: self._stopping or self._pausing or self._finished >= self._asked,
-                    timeout_s,
-                )
-                return
-        # No thread could be started (from Python 3.12 on none can be while a program ends). A
-        # thread that nobody waits for may deliver by itself.
-        if self._asked > self._finished and threading.current_thread().daemon:
-            self._round()
+            if self._sending and time.monotonic() - self._sending_since < STUCK_S:
+                self._condition.wait_for(lambda: not self._sending, timeout_s)
+
+    def hold(self) -> None:
+        """Start no further request, until there is something new.
+
+        For the end of a process: one that begins then would be left without its answer, and what
+        it carries would be sent again.
+        """
+        self._holding = True
+
+    def is_booking(self) -> bool:
+        """Whether an accepted batch is just being written down: a bad moment to die."""
+        return self._booking
 
     def stop(self) -> None:
         """Send nothing more; a request under way is left to itself."""
@@ -198,6 +212,8 @@ class Sender:
 
     def _run(self) -> None:
         pause: Pause | None = None
+        # A client for each thread: one that ends closes its own, and never its successor's.
+        client = self._client = JitsuClient(*self._access)
         try:
             while self._wait_for_work(pause):
                 pause = self._round()
@@ -206,8 +222,7 @@ class Sender:
             with self._condition:
                 self._thread = None
         finally:
-            self._client.close()
-            silencer.release_this_thread()
+            client.close()
 
     def _round(self) -> Pause | None:
         with self._condition:
@@ -249,7 +264,7 @@ class Sender:
     def _deliver_all(self, urgent: bool) -> Pause | None:
         """Send batch after batch; returns how to pause, None if nothing is left."""
         self._outbox.adopt()
-        while not self._stopping:
+        while not self._stopping and not self._holding:
             if not self._allowed():
                 return None
             pause, more = None, False
@@ -293,6 +308,8 @@ class Sender:
         self._client.finish()
         if answer is None:
             return None, True
+        if answer is _HELD:
+            return None, False
         return Pause(self._postpone(delivery, rest, answer)), False
 
     def _send(self, delivery: Delivery, batch: Sequence[Waiting]) -> Answer | None:
@@ -301,7 +318,22 @@ class Sender:
         Returns:
             None if the fate of every event is settled, else the answer that says when to retry.
         """
-        answer = self._client.post([event.body for event in batch])
+        with self._condition:
+            if self._holding or self._stopping:
+                return _HELD
+            self._sending = True
+            self._sending_since = time.monotonic()
+        try:
+            return self._settle(delivery, batch, self._client.post([one.body for one in batch]))
+        finally:
+            with self._condition:
+                self._sending = self._booking = False
+                self._condition.notify_all()
+
+    def _settle(
+        self, delivery: Delivery, batch: Sequence[Waiting], answer: Answer
+    ) -> Answer | None:
+        self._booking = answer.outcome is Outcome.SENT
         self._count("requests", 1)
         now = time.time()
         if answer.outcome is Outcome.SENT:
