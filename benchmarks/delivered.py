@@ -13,7 +13,7 @@ from benchmarks.sink import Sink, count, wait_for
 EVENTS = 10_000
 EVENTS_OF_PROCESSES = 100
 """For iterative-telemetry: 10,000 processes would take half an hour."""
-ROUNDS = 5
+ROUNDS = 3
 DISCARDS = "OTel SDK span, exporter that discards"
 NAMES = (
     "nothing",

@@ -6,7 +6,7 @@ from benchmarks import table
 from benchmarks.process import environment, new_home, run
 from benchmarks.sink import Sink
 
-ROUNDS = 25
+ROUNDS = 11
 SERVICE = "import typing, re, logging, dataclasses, inspect, pathlib"
 """What any service has imported before it looks at telemetry."""
 
