@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
+from usage_telemetry.otlp_settings import OTLP_NAMES
 from usage_telemetry.settings import EXPORTER, Settings
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "opentelemetry_traces_exporter"
 """Where OpenTelemetry's own auto-configuration looks for exporters."""
 
+BUILT_IN = ("jitsu", "debug", "none")
 OTLP_INSTALL = "pip install 'usage-telemetry[otlp]'"
 
 
@@ -49,17 +51,47 @@ def build(name: str, settings: Settings, target: Target) -> SpanExporter:
         from usage_telemetry.debug import DebugExporter
 
         return DebugExporter()
-    if name == "otlp":
-        name = f"otlp_proto_{_otlp_protocol()}"
-    for entry_point in _installed():
-        if entry_point.name == name:
-            return _load(entry_point)
-    raise ExporterError(_advice(name))
+    try:
+        if name in settings.otlp:
+            from usage_telemetry.otlp import make_otlp
+
+            return make_otlp(settings.otlp[name])
+        exporter: SpanExporter = _entry_point(name).load()()
+    except ExporterError:
+        raise
+    except ImportError as error:
+        raise ExporterError(_advice(name, error)) from error
+    except Exception as error:
+        raise ExporterError(f"{EXPORTER}: the exporter {name!r} cannot be made: {error}") from error
+    return exporter
+
+
+def check(settings: Settings) -> None:
+    """Look whether every exporter that is asked for can be had; none is made.
+
+    Raises:
+        ExporterError: Says which one cannot, which are installed, and the pip command.
+    """
+    for name in settings.exporters:
+        if name in BUILT_IN:
+            continue
+        try:
+            if name in settings.otlp:
+                from usage_telemetry.otlp import import_otlp
+
+                import_otlp(settings.otlp[name])
+            else:
+                _entry_point(name).load()
+        except ExporterError:
+            raise
+        except Exception as error:  # whatever a third party does when it is imported
+            raise ExporterError(_advice(name, error)) from error
 
 
 def installed_names() -> list[str]:
     """All names that `USAGE_TELEMETRY_EXPORTER` may hold on this machine."""
-    return sorted({"jitsu", "none", *(entry_point.name for entry_point in _installed())})
+    found = entry_points(group=ENTRY_POINT_GROUP)
+    return sorted({"jitsu", "none", *(entry_point.name for entry_point in found)})
 
 
 def _jitsu(settings: Settings, target: Target) -> SpanExporter:
@@ -76,26 +108,28 @@ def _jitsu(settings: Settings, target: Target) -> SpanExporter:
     )
 
 
-def _otlp_protocol() -> str:
-    return "http"
+def _entry_point(name: str) -> EntryPoint:
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        return entry_point
+    raise ExporterError(_advice(name))
 
 
-def _installed() -> list[EntryPoint]:
-    return list(entry_points(group=ENTRY_POINT_GROUP))
-
-
-def _load(entry_point: EntryPoint) -> SpanExporter:
-    try:
-        exporter: SpanExporter = entry_point.load()()
-    except Exception as error:
-        raise ExporterError(
-            f"{EXPORTER}: the exporter {entry_point.name!r} cannot be made: {error}"
-        ) from error
-    return exporter
-
-
-def _advice(name: str) -> str:
-    text = (
-        f"{EXPORTER}: no exporter {name!r} is installed; there is: {', '.join(installed_names())}"
+def _advice(name: str, error: Exception | None = None) -> str:
+    if error is None:
+        text = f"{EXPORTER}: no exporter {name!r} is installed"
+    else:
+        text = f"{EXPORTER}: the exporter {name!r} cannot be imported ({error})"
+    command = OTLP_INSTALL if name in OTLP_NAMES else _INSTALL.get(name)
+    how = (
+        f"To install it: {command}"
+        if command
+        else f"Install the package that offers it as an entry point in {ENTRY_POINT_GROUP}"
     )
-    return f"{text}. To install it: {OTLP_INSTALL}" if name.startswith("otlp") else text
+    return f"{text}; there is: {', '.join(installed_names())}. {how}"
+
+
+_INSTALL = {
+    "zipkin_json": "pip install opentelemetry-exporter-zipkin-json",
+    "zipkin_proto": "pip install opentelemetry-exporter-zipkin-proto-http",
+}
+"""Exporters of the OpenTelemetry project that are packages of their own."""

@@ -302,6 +302,7 @@ class Pipeline(forks.BeginsAnew):
 
     def _run(self) -> None:
         try:
+            _hide_from_instrumentation()
             self._work()
         except BaseException as error:  # a traceback of ours is nothing for the host's stderr
             logger.debug("telemetry is off: %s: %s", type(error).__name__, error)
@@ -474,4 +475,21 @@ def _remove(copies: Sequence[Path]) -> None:
             path.unlink()
 
 
-_FOREIGN_LOGGERS = ("opentelemetry", "urllib3", "requests", "grpc", "httpx", "httpcore")
+def _hide_from_instrumentation() -> None:
+    """A host that traces its HTTP clients or gRPC gets no spans of this thread's requests."""
+    from opentelemetry import context
+
+    hidden = context.set_value(context._SUPPRESS_INSTRUMENTATION_KEY, True)
+    context.attach(context.set_value("suppress_instrumentation", True, hidden))
+
+
+_FOREIGN_LOGGERS = (
+    "opentelemetry",
+    "urllib3",
+    "requests",
+    "charset_normalizer",
+    "grpc",
+    "httpx",
+    "httpcore",
+)
+"""Whatever the exporters in use log through, below these names."""

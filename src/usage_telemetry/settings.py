@@ -1,11 +1,17 @@
-"""Environment variables -> one frozen Settings; nobody else in this package reads os.environ."""
+"""Environment variables -> one frozen Settings.
+
+Nobody else in this package reads os.environ, but for `otlp_settings`, a part of this.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from usage_telemetry.otlp_settings import OtlpSettings
 
 DO_NOT_TRACK = "DO_NOT_TRACK"
 ITERATIVE_DO_NOT_TRACK = "ITERATIVE_DO_NOT_TRACK"
@@ -65,6 +71,7 @@ class Settings(NamedTuple):
         jitsu_timeout_s: Wall-clock limit of one request, seconds; None: unset.
         iterative_opted_out: The variable by which users of iterative-telemetry opt out is present.
         jitsu_no_ip: Events carry ``source_ip: null``; the exporter reads the variable itself.
+        otlp: What each OTLP exporter among `exporters` is told, by its name.
         error: What is wrong with a value, naming the variable; None: nothing. Telemetry stays
             off then.
     """
@@ -82,6 +89,7 @@ class Settings(NamedTuple):
     jitsu_timeout_s: float | None = None
     iterative_opted_out: bool = False
     jitsu_no_ip: bool = False
+    otlp: Mapping[str, OtlpSettings] = {}  # noqa: RUF012 - a Mapping: nobody can change it
     error: str | None = None
 
     @classmethod
@@ -89,13 +97,14 @@ class Settings(NamedTuple):
         """Read the environment; a bad value is told in `error`, never raised."""
         env = os.environ if environ is None else environ
         errors: list[str] = []
+        exporters = _exporters(env, errors)
         return cls(
             do_not_track=DO_NOT_TRACK in env,
             sdk_disabled=env.get(SDK_DISABLED, "").strip().lower() == "true",
             switch=_switch(env, SWITCH, errors),
             ci=_first_set(env, CI_VARIABLES),
             test_runner=_first_set(env, TEST_RUNNER_VARIABLES) or _unittest_main(),
-            exporters=_exporters(env, errors),
+            exporters=exporters,
             debug=_switch(env, DEBUG, errors) or False,
             home=env.get(HOME) or None,
             jitsu_endpoint=_endpoint(env, errors),
@@ -103,6 +112,7 @@ class Settings(NamedTuple):
             jitsu_timeout_s=_timeout(env, errors),
             iterative_opted_out=ITERATIVE_DO_NOT_TRACK in env,
             jitsu_no_ip=_switch(env, JITSU_NO_IP, errors) or False,
+            otlp=_otlp(env, exporters, errors),
             error="; ".join(errors) or None,
         )
 
@@ -126,6 +136,16 @@ def _exporters(env: Mapping[str, str], errors: list[str]) -> tuple[str, ...]:
         errors.append(f"{EXPORTER}={raw!r} is not a comma list of exporters, nor `none` alone")
         return ()
     return names
+
+
+def _otlp(
+    env: Mapping[str, str], exporters: tuple[str, ...], errors: list[str]
+) -> Mapping[str, OtlpSettings]:
+    if not any(name.startswith("otlp") for name in exporters):
+        return {}
+    from usage_telemetry.otlp_settings import read_otlp
+
+    return read_otlp(env, exporters, errors)
 
 
 def _endpoint(env: Mapping[str, str], errors: list[str]) -> str | None:

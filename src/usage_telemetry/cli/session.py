@@ -99,15 +99,12 @@ class Session:
             raise click.UsageError(self.settings.error)
         if self.settings.exporters == ("jitsu",):
             return
-        from usage_telemetry.exporters import installed_names
-        from usage_telemetry.settings import EXPORTER
+        from usage_telemetry.exporters import ExporterError, check
 
-        known = {*installed_names(), "otlp", "debug"}
-        for name in self.settings.exporters:
-            if name not in known:
-                raise click.UsageError(
-                    f"{EXPORTER}={name!r}: no such exporter; there is: {', '.join(sorted(known))}"
-                )
+        try:
+            check(self.settings)
+        except ExporterError as error:
+            raise click.UsageError(str(error)) from error
 
     def tools(self, only: str | None = None) -> list[ToolFolders]:
         """The tools a command is about.

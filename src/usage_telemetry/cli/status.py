@@ -154,8 +154,11 @@ def _ways(session: Session) -> list[tuple[str, str]]:
         rows.append(
             ("OTEL_EXPORTER_JITSU_ENDPOINT", _address(address_of(endpoint), is_encrypted(endpoint)))
         )
-    if any(name.startswith("otlp") for name in session.settings.exporters):
-        rows.append(("otlp", "where OTEL_EXPORTER_OTLP_* say"))
+    for name, otlp in session.settings.otlp.items():
+        # A gRPC target need not have a scheme; then it is one with TLS.
+        url = otlp.endpoint if "://" in otlp.endpoint else f"https://{otlp.endpoint}"
+        where = _address(address_of(url), is_encrypted(url))
+        rows.append((name, f"{where} ({otlp.protocol})"))
     return rows
 
 

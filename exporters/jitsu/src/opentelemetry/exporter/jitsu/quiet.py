@@ -39,7 +39,9 @@ class ThreadSilencer(logging.Filter):
             if name in roots or name.startswith(tuple(f"{root}." for root in roots)):
                 logger = logging.getLogger(name)
                 if self not in logger.filters:
-                    logger.addFilter(self)
+                    # Ahead of filters that remember records, such as the SDK's against repetition:
+                    # the host's own record would pass for a repetition of ours.
+                    logger.filters.insert(0, self)
 
     @contextmanager
     def silent(self) -> Iterator[None]:
