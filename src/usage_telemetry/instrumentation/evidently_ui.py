@@ -80,7 +80,15 @@ def _instrumented(app: Any, config: Any) -> InstrumentedApp:
         token=component.token,
         enabled=bool(component.enabled),
     )
+    app.after_exception.append(_note_exception)
     return InstrumentedApp(app, telemetry, routes_of(telemetry.version), startup=STARTUP)
+
+
+async def _note_exception(exception: Exception, _: object) -> None:
+    """Litestar's hook: what it turns into an answer with status 500."""
+    request = current_request.get()
+    if request is not None:
+        request.exception = exception
 
 
 def _begin(*, tool: str, interface: str, endpoint: str, token: str, enabled: bool) -> Telemetry:
@@ -193,14 +201,21 @@ async def _load_snapshot(
 
 
 def snapshot_extras(snapshot: Any) -> Mapping[str, object]:
-    """Class names of a snapshot's metrics, for releases whose own events hold only hashes."""
-    results = snapshot.metric_results
+    """Class names of a snapshot's metrics and tests, where the release's own events hold hashes."""
+    results = [snapshot.metric_results[metric] for metric in snapshot.top_level_metrics]
     return {
         "metrics": [
-            _class_name(results[metric].metric_value_location.metric.params.get("type"))
-            for metric in snapshot.top_level_metrics
-        ]
+            _class_name(result.metric_value_location.metric.params.get("type"))
+            for result in results
+        ],
+        "tests": [_test_name(test) for result in results for test in result.tests],
     }
+
+
+def _test_name(test: Any) -> str:
+    if test.bound_test is not None:
+        return type(test.bound_test.test).__name__
+    return _class_name(test.test_config.get("type"))
 
 
 def _class_name(alias: object) -> str:
@@ -216,6 +231,8 @@ _hooks = ImportHooks(
             "evidently.ui.service.managers.projects",
             wrap("ProjectManager.load_snapshot", _load_snapshot),
         ),
+        # 0.7.0
+        Hook("evidently.legacy.ui.app", wrap("create_app", _create_app)),
         # up to 0.6
         Hook("evidently.ui.app", _patch_app_module),
     ]
