@@ -23,6 +23,7 @@ HOME = "USAGE_TELEMETRY_HOME"
 JITSU_ENDPOINT = "OTEL_EXPORTER_JITSU_ENDPOINT"
 JITSU_TOKEN = "OTEL_EXPORTER_JITSU_TOKEN"  # noqa: S105 - the name of a variable, not a secret
 JITSU_TIMEOUT = "OTEL_EXPORTER_JITSU_TIMEOUT"
+HOST_INTERFACE = "USAGE_TELEMETRY_HOST_INTERFACE"
 JITSU_NO_IP = "OTEL_EXPORTER_JITSU_NO_IP"
 
 _ON = ("1", "on", "true", "yes")
@@ -71,6 +72,7 @@ class Settings(NamedTuple):
         jitsu_timeout_s: Wall-clock limit of one request, seconds; None: unset.
         iterative_opted_out: The variable by which users of iterative-telemetry opt out is present.
         jitsu_no_ip: Events carry ``source_ip: null``; the exporter reads the variable itself.
+        host_interface: Events keep the interface that an instrumented host gives itself.
         otlp: What each OTLP exporter among `exporters` is told, by its name.
         error: What is wrong with a value, naming the variable; None: nothing. Telemetry stays
             off then.
@@ -89,6 +91,7 @@ class Settings(NamedTuple):
     jitsu_timeout_s: float | None = None
     iterative_opted_out: bool = False
     jitsu_no_ip: bool = False
+    host_interface: bool = False
     otlp: Mapping[str, OtlpSettings] = {}
     error: str | None = None
 
@@ -112,6 +115,7 @@ class Settings(NamedTuple):
             jitsu_timeout_s=_timeout(env, errors),
             iterative_opted_out=ITERATIVE_DO_NOT_TRACK in env,
             jitsu_no_ip=_switch(env, JITSU_NO_IP, errors) or False,
+            host_interface=_switch(env, HOST_INTERFACE, errors) or False,
             otlp=_otlp(env, exporters, errors),
             error="; ".join(errors) or None,
         )

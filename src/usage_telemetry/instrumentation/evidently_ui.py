@@ -13,6 +13,7 @@ from usage_telemetry.instrumentation.evidently_catalog import CATALOG, own_names
 from usage_telemetry.instrumentation.evidently_routes import routes_of
 from usage_telemetry.instrumentation.import_hooks import Hook, ImportHooks, Undo, wrap
 from usage_telemetry.instrumentation.iterative_door import HostEvent, leave_door, stand_at_door
+from usage_telemetry.settings import Settings
 from usage_telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("usage_telemetry")
@@ -96,10 +97,11 @@ def _begin(*, tool: str, interface: str, endpoint: str, token: str, enabled: boo
     global _telemetry, _app_is_ours
     import evidently
 
+    keeps_interface = _host_interface or Settings.from_environment().host_interface
     _telemetry = Telemetry(
         tool=tool,
         version=evidently.__version__,
-        interface=interface if _host_interface else INTERFACE,
+        interface=interface if keeps_interface else INTERFACE,
         catalog=CATALOG,
         endpoint=endpoint,
         token=token,
