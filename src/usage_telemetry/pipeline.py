@@ -226,9 +226,7 @@ class Pipeline(forks.BeginsAnew):
             return self._wait(
                 lambda: (
                     self._broken
-                    or (
-                        not self._queue and not self._in_flight and (self._idle or not replayed)
-                    )
+                    or (not self._queue and not self._in_flight and (self._idle or not replayed))
                 ),
                 deadline,
             )

@@ -89,7 +89,7 @@ class Settings(NamedTuple):
     jitsu_timeout_s: float | None = None
     iterative_opted_out: bool = False
     jitsu_no_ip: bool = False
-    otlp: Mapping[str, OtlpSettings] = {}  # noqa: RUF012 - a Mapping: nobody can change it
+    otlp: Mapping[str, OtlpSettings] = {}
     error: str | None = None
 
     @classmethod
