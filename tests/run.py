@@ -28,7 +28,7 @@ CHECKS = (
 
 def main(arguments: list[str]) -> int:
     """Run the checks; the exit code of the first that fails, else 0."""
-    python = prepare(["dev", "evidently", "otlp"])
+    python = prepare(["dev", "evidently", "examples", "otlp"])
     scripts = python.parent
     if not arguments:
         for name, command in CHECKS:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.exporter.jitsu import forks
+from opentelemetry.exporter.jitsu.quiet import silencer
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
@@ -74,7 +75,9 @@ def _http(settings: OtlpSettings) -> SpanExporter:
 
 
 def _make(exporter: Callable[..., SpanExporter], **arguments: Any) -> SpanExporter:
-    """Make it without metrics of its own in the host's MeterProvider."""
+    """Make it without a word in the host's log, nor metrics in its MeterProvider."""
+    # What was imported meanwhile has brought loggers, and a constructor may complain of a header.
+    silencer.silence_this_thread(("opentelemetry",))
     if "meter_provider" in inspect.signature(exporter).parameters:
         arguments["meter_provider"] = NoOpMeterProvider()
     return exporter(**arguments)

@@ -224,7 +224,10 @@ class Pipeline(forks.BeginsAnew):
             self._idle = False
             self._condition.notify_all()
             return self._wait(
-                lambda: not self._queue and not self._in_flight and (self._idle or not replayed),
+                lambda: (
+                    self._broken
+                    or (not self._queue and not self._in_flight and (self._idle or not replayed))
+                ),
                 deadline,
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from usage_telemetry.cli.session import USAGE
+from usage_telemetry.cli.session import USAGE, Session, pass_session
 
 
 @click.command(
@@ -13,10 +13,15 @@ from usage_telemetry.cli.session import USAGE
     "Exit code: the program's own; 2 it cannot be started.",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(command: tuple[str, ...]) -> None:
+@pass_session
+def run(session: Session, command: tuple[str, ...]) -> None:
     """Start COMMAND, a Python program such as `evidently ui`, with no change to its code."""
     from usage_telemetry.instrumentation.launch import LaunchError, launch
 
+    try:
+        session.require_valid_settings()
+    except click.UsageError as error:  # no reason to keep the program from its work
+        click.echo(f"Usage telemetry stays off: {error.message}", err=True)
     try:
         code = launch(list(command))
     except LaunchError as error:
