@@ -116,7 +116,9 @@ class Pipeline(forks.BeginsAnew):
             return not self._broken
         self._hold(False)
         try:
-            return self._exporter.force_flush(int(max(0.0, deadline - time.monotonic()) * 1000))
+            remaining_ms = int(max(0.0, deadline - time.monotonic()) * 1000)
+            # An exporter that keeps nothing back inherits a force_flush that returns None.
+            return self._exporter.force_flush(remaining_ms) is not False
         except Exception as error:
             logger.debug("flush: %s: %s", type(error).__name__, error)
             return False

@@ -37,7 +37,7 @@ SENT_MAX_AGE_S = 30 * 24 * 3600
 SENT_MAX_ROWS = 10_000
 """The log of what was sent obeys the same disk budget as what waits."""
 
-BUSY_TIMEOUT_S = 5.0
+BUSY_TIMEOUT_S = 2.0
 """How long to wait for other processes' transactions; each takes milliseconds."""
 BUSY_POLL_S = 0.01
 """How long to wait at most before asking again. SQLite itself would wait up to 0.1 s each time, and
@@ -692,22 +692,23 @@ def _looks_corrupt(path: Path) -> bool:
         return _is_corrupt(error)
 
 
-_READ_FORWARDS = "SELECT id, destination, recorded_at, body FROM event NOT INDEXED ORDER BY seq ASC"
+_READ_FORWARDS = (
+    "SELECT seq, id, destination, recorded_at, body FROM event NOT INDEXED ORDER BY seq ASC"
+)
 _READ_BACKWARDS = (
-    "SELECT id, destination, recorded_at, body FROM event NOT INDEXED ORDER BY seq DESC"
+    "SELECT seq, id, destination, recorded_at, body FROM event NOT INDEXED ORDER BY seq DESC"
 )
 
 
 def _salvage(path: Path) -> tuple[list[tuple[str, str, str]], list[Row]]:
     """What can still be read of a broken file, from both ends towards the damage."""
     destinations: list[tuple[str, str, str]] = []
-    found: dict[str, Row] = {}
+    found: dict[int, Row] = {}
     with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=0.1)) as db:
         with suppress(sqlite3.Error):
             destinations.extend(db.execute("SELECT key, endpoint, token FROM destination"))
         for query in (_READ_FORWARDS, _READ_BACKWARDS):
             with suppress(sqlite3.Error, TypeError, ValueError):
                 for row in db.execute(query):
-                    one: Row = (str(row[0]), str(row[1]), float(row[2]), bytes(row[3]))
-                    found[one[0]] = one
-    return destinations, list(found.values())
+                    found[row[0]] = (str(row[1]), str(row[2]), float(row[3]), bytes(row[4]))
+    return destinations, [found[seq] for seq in sorted(found)]

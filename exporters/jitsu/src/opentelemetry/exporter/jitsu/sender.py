@@ -361,9 +361,11 @@ class Sender:
         refusals = self._refusals
         middle = len(batch) // 2
         parts = [batch[:middle], batch[middle:]]
-        if self._arrays_refused:
-            parts = [[one] for one in batch]
-        for part in parts:
+        while parts:
+            part = parts.pop(0)
+            if self._arrays_refused and len(part) > 1:
+                parts = [[one] for one in part] + parts
+                continue
             unsettled = self._send(delivery, part)
             if unsettled is not None:
                 return unsettled
