@@ -59,9 +59,7 @@ class EveryRequest:
         yield from self._snapshots()
         yield from self._change()
 
-    def _do(
-        self, action: str | None, path: str, method: str = "GET", body: object = None
-    ) -> Step:
+    def _do(self, action: str | None, path: str, method: str = "GET", body: object = None) -> Step:
         return Step(action, self._browser.visit(path, method, body))
 
     def _page(self) -> Iterator[Step]:

@@ -25,7 +25,9 @@ COLUMN = f"{TELLTALE}_column"
 
 def frames():
     """Current and reference data; one column bears the tell-tale."""
-    current = pd.DataFrame({COLUMN: [float(n % 7) for n in range(40)], "b": [n * 1.5 for n in range(40)]})
+    current = pd.DataFrame(
+        {COLUMN: [float(n % 7) for n in range(40)], "b": [n * 1.5 for n in range(40)]}
+    )
     return current, current * 1.1
 
 
@@ -74,7 +76,9 @@ def make_legacy(folder: str) -> str:
     suite.run(reference_data=reference, current_data=current)
     workspace.add_test_suite(project.id, suite)
     another = report()
-    snapshot = another._get_snapshot() if hasattr(another, "_get_snapshot") else another.to_snapshot()
+    snapshot = (
+        another._get_snapshot() if hasattr(another, "_get_snapshot") else another.to_snapshot()
+    )
     snapshot.save(folder + ".snapshot.json")
     return str(project.id)
 

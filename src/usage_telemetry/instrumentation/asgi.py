@@ -32,11 +32,13 @@ class Request:
     Attributes:
         noted: Action -> extras, as the host itself tells them.
         known: Extras that an instrumentation found out, above what the host tells.
+        failure: Class name of the exception that the framework turned into an answer.
     """
 
-    __slots__ = ("known", "noted")
+    __slots__ = ("failure", "known", "noted")
 
     def __init__(self) -> None:
+        self.failure: str | None = None
         self.noted: dict[str, dict[str, object]] = {}
         self.known: dict[str, object] = {}
 
@@ -129,7 +131,7 @@ class UsageMiddleware:
             action = self._routes.get((scope["method"], template)) if template else None
             if action is None and not request.noted:
                 return
-            error = _error(status, exception)
+            error = _error(status, exception, request.failure)
             if error is None and not 200 <= status < 400:
                 return
             # What the host says of a route that nobody listed is taken at its word.
@@ -210,8 +212,8 @@ def _normal(template: str) -> str:
     return template.rstrip("/") or "/"
 
 
-def _error(status: int, exception: BaseException | None) -> str | None:
+def _error(status: int, exception: BaseException | None, failure: str | None) -> str | None:
     """None: it went well, or it is not the server that failed."""
     if isinstance(exception, Exception):
         return error_name(exception)
-    return UNKNOWN_ERROR if status >= 500 else None
+    return failure or UNKNOWN_ERROR if status >= 500 else None

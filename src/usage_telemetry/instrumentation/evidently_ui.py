@@ -13,7 +13,7 @@ from usage_telemetry.instrumentation.evidently_catalog import CATALOG, own_names
 from usage_telemetry.instrumentation.evidently_routes import routes_of
 from usage_telemetry.instrumentation.import_hooks import Hook, ImportHooks, Undo, wrap
 from usage_telemetry.instrumentation.iterative_door import HostEvent, leave_door, stand_at_door
-from usage_telemetry.telemetry import Telemetry
+from usage_telemetry.telemetry import Telemetry, error_name
 
 logger = logging.getLogger("usage_telemetry")
 
@@ -80,7 +80,17 @@ def _instrumented(app: Any, config: Any) -> InstrumentedApp:
         token=component.token,
         enabled=bool(component.enabled),
     )
+    hooks = getattr(app, "after_exception", None)
+    if isinstance(hooks, list):
+        hooks.append(_on_exception)
     return InstrumentedApp(app, telemetry, routes_of(telemetry.version), startup=STARTUP)
+
+
+async def _on_exception(exception: Exception, _: Any) -> None:
+    """Litestar makes an answer of every exception; this is the last that is seen of its class."""
+    request = current_request.get()
+    if request is not None:
+        request.failure = error_name(exception)
 
 
 def _begin(*, tool: str, interface: str, endpoint: str, token: str, enabled: bool) -> Telemetry:
