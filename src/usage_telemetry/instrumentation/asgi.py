@@ -174,6 +174,8 @@ def route_template(scope: Scope, mount: str = "") -> str | None:
         mount: ``root_path`` before the application ran: what lies in front of it.
     """
     template = scope.get("path_template")
+    if template == "":  # a folder of files, as Litestar serves it below /static; the page is "/"
+        return None
     if template is None:
         path = _starlette_path(scope)
         if path is None:
