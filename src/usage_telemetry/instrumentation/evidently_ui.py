@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from usage_telemetry.catalog import CUSTOM
 from usage_telemetry.instrumentation.asgi import UsageMiddleware, current_request
 from usage_telemetry.instrumentation.evidently_catalog import CATALOG, own_names
 from usage_telemetry.instrumentation.evidently_routes import routes_of
@@ -203,14 +204,28 @@ async def _load_snapshot(
 
 
 def snapshot_extras(snapshot: Any) -> Mapping[str, object]:
-    """Class names of a snapshot's metrics, for releases whose own events hold only hashes."""
-    results = snapshot.metric_results
+    """Class names in a snapshot, for releases whose own events hold hashes of the metrics and
+    nothing of the tests."""
+    results = [snapshot.metric_results[metric] for metric in snapshot.top_level_metrics]
     return {
-        "metrics": [
-            _class_name(results[metric].metric_value_location.metric.params.get("type"))
-            for metric in snapshot.top_level_metrics
-        ]
+        "metrics": [_metric_name(result) for result in results],
+        "tests": [_test_name(test) for result in results for test in result.tests],
     }
+
+
+def _metric_name(result: Any) -> str:
+    """The parameters hold names of columns as well: the type is all that is taken of them."""
+    location = result.metric_value_location
+    return _class_name(location.metric.params.get("type")) if location else CUSTOM
+
+
+def _test_name(test: Any) -> str:
+    """By the object: the configuration beside it has no type in some of them."""
+    bound = getattr(test, "bound_test", None)
+    if bound is None:
+        return _class_name(test.test_config.get("type"))
+    kind = type(bound.test)
+    return kind.__name__ if kind.__module__.startswith("evidently.") else CUSTOM
 
 
 def _class_name(alias: object) -> str:
