@@ -235,13 +235,14 @@ def _class_name(alias: object) -> str:
 
 _hooks = ImportHooks(
     [
-        # since 0.7
+        # since 0.7.1
         Hook("evidently.ui.service.app", wrap("create_app", _create_app)),
         Hook(
             "evidently.ui.service.managers.projects",
             wrap("ProjectManager.load_snapshot", _load_snapshot),
         ),
-        # up to 0.6
+        # up to 0.6, and moved in 0.7.0 alone
         Hook("evidently.ui.app", _patch_app_module),
+        Hook("evidently.legacy.ui.app", wrap("create_app", _create_app)),
     ]
 )
