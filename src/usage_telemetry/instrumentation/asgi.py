@@ -32,15 +32,15 @@ class Request:
     Attributes:
         noted: Action -> extras, as the host itself tells them.
         known: Extras that an instrumentation found out, above what the host tells.
-        exception: What the framework turned into an answer of its own; None: unknown.
+        failure: Class name of the exception that the framework turned into an answer.
     """
 
-    __slots__ = ("exception", "known", "noted")
+    __slots__ = ("failure", "known", "noted")
 
     def __init__(self) -> None:
+        self.failure: str | None = None
         self.noted: dict[str, dict[str, object]] = {}
         self.known: dict[str, object] = {}
-        self.exception: BaseException | None = None
 
     def note(self, action: str, extras: Mapping[str, object]) -> None:
         """Extras for `action`, should the request turn out to be one."""
@@ -131,7 +131,7 @@ class UsageMiddleware:
             action = self._routes.get((scope["method"], template)) if template else None
             if action is None and not request.noted:
                 return
-            error = _error(status, exception, request.exception)
+            error = _error(status, exception, request.failure)
             if error is None and not 200 <= status < 400:
                 return
             # What the host says of a route that nobody listed is taken at its word.
@@ -179,7 +179,7 @@ def route_template(scope: Scope, mount: str = "") -> str | None:
         if path is None:
             return None
         template = scope.get("root_path", "")[len(mount) :] + path
-    # Some releases of Litestar have an empty template for static files: not the same as "/".
+    # Empty: a folder of files, as some releases of Litestar serve it; the page is "/".
     return _normal(template) if template else None
 
 
@@ -213,10 +213,8 @@ def _normal(template: str) -> str:
     return template.rstrip("/") or "/"
 
 
-def _error(status: int, raised: BaseException | None, handled: BaseException | None) -> str | None:
+def _error(status: int, exception: BaseException | None, failure: str | None) -> str | None:
     """None: it went well, or it is not the server that failed."""
-    if isinstance(raised, Exception):
-        return error_name(raised)
-    if status >= 500:
-        return error_name(handled) or UNKNOWN_ERROR
-    return None
+    if isinstance(exception, Exception):
+        return error_name(exception)
+    return failure or UNKNOWN_ERROR if status >= 500 else None

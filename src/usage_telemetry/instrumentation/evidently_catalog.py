@@ -27,9 +27,14 @@ def _class_names(package: Path) -> Iterator[str]:
     for part in _METRIC_FOLDERS:
         for path in (package / part).rglob("*.py"):
             yield from _CLASS.findall(path.read_text(encoding="utf-8", errors="replace"))
+    for part in _GENERATORS:
+        path = package / part
+        if path.exists():
+            yield from _INNER_CLASS.findall(path.read_text(encoding="utf-8", errors="replace"))
 
 
 _CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
+_INNER_CLASS = re.compile(r"^ *class (\w+)", re.MULTILINE)
 _METRIC_FOLDERS = (
     "generators",
     "metrics",
@@ -43,6 +48,9 @@ _METRIC_FOLDERS = (
     "legacy/test_preset",
 )
 """Where releases from 0.4 to 0.7 keep metrics, tests, presets and generators."""
+
+_GENERATORS = ("utils/generators.py", "legacy/utils/generators.py")
+"""Where a function makes the generators of reports and test suites; their class is local to it."""
 
 SNAPSHOT_TYPES = ("report", "test_suite")
 

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from usage_telemetry.catalog import CUSTOM
 from usage_telemetry.instrumentation.asgi import UsageMiddleware, current_request
 from usage_telemetry.instrumentation.evidently_catalog import CATALOG, own_names
 from usage_telemetry.instrumentation.evidently_routes import routes_of
 from usage_telemetry.instrumentation.import_hooks import Hook, ImportHooks, Undo, wrap
 from usage_telemetry.instrumentation.iterative_door import HostEvent, leave_door, stand_at_door
 from usage_telemetry.settings import Settings
-from usage_telemetry.telemetry import Telemetry
+from usage_telemetry.telemetry import Telemetry, error_name
 
 logger = logging.getLogger("usage_telemetry")
 
@@ -81,15 +82,17 @@ def _instrumented(app: Any, config: Any) -> InstrumentedApp:
         token=component.token,
         enabled=bool(component.enabled),
     )
-    app.after_exception.append(_note_exception)
+    hooks = getattr(app, "after_exception", None)
+    if isinstance(hooks, list):
+        hooks.append(_on_exception)
     return InstrumentedApp(app, telemetry, routes_of(telemetry.version), startup=STARTUP)
 
 
-async def _note_exception(exception: Exception, _: object) -> None:
-    """Litestar's hook: what it turns into an answer with status 500."""
+async def _on_exception(exception: Exception, _: Any) -> None:
+    """Litestar makes an answer of every exception; this is the last that is seen of its class."""
     request = current_request.get()
     if request is not None:
-        request.exception = exception
+        request.failure = error_name(exception)
 
 
 def _begin(*, tool: str, interface: str, endpoint: str, token: str, enabled: bool) -> Telemetry:
@@ -203,21 +206,28 @@ async def _load_snapshot(
 
 
 def snapshot_extras(snapshot: Any) -> Mapping[str, object]:
-    """Class names of a snapshot's metrics and tests, where the release's own events hold hashes."""
+    """Class names in a snapshot, for releases whose own events hold hashes of the metrics and
+    nothing of the tests."""
     results = [snapshot.metric_results[metric] for metric in snapshot.top_level_metrics]
     return {
-        "metrics": [
-            _class_name(result.metric_value_location.metric.params.get("type"))
-            for result in results
-        ],
+        "metrics": [_metric_name(result) for result in results],
         "tests": [_test_name(test) for result in results for test in result.tests],
     }
 
 
+def _metric_name(result: Any) -> str:
+    """The parameters hold names of columns as well: the type is all that is taken of them."""
+    location = result.metric_value_location
+    return _class_name(location.metric.params.get("type")) if location else CUSTOM
+
+
 def _test_name(test: Any) -> str:
-    if test.bound_test is not None:
-        return type(test.bound_test.test).__name__
-    return _class_name(test.test_config.get("type"))
+    """By the object: the configuration beside it has no type in some of them."""
+    bound = getattr(test, "bound_test", None)
+    if bound is None:
+        return _class_name(test.test_config.get("type"))
+    kind = type(bound.test)
+    return kind.__name__ if kind.__module__.startswith("evidently.") else CUSTOM
 
 
 def _class_name(alias: object) -> str:
@@ -227,15 +237,14 @@ def _class_name(alias: object) -> str:
 
 _hooks = ImportHooks(
     [
-        # since 0.7
+        # since 0.7.1
         Hook("evidently.ui.service.app", wrap("create_app", _create_app)),
         Hook(
             "evidently.ui.service.managers.projects",
             wrap("ProjectManager.load_snapshot", _load_snapshot),
         ),
-        # 0.7.0
-        Hook("evidently.legacy.ui.app", wrap("create_app", _create_app)),
-        # up to 0.6
+        # up to 0.6, and moved in 0.7.0 alone
         Hook("evidently.ui.app", _patch_app_module),
+        Hook("evidently.legacy.ui.app", wrap("create_app", _create_app)),
     ]
 )

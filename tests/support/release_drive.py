@@ -1,0 +1,93 @@
+"""One release of Evidently: its unchanged UI, instrumented, asked for everything it can do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from every_request import EveryRequest, Step
+from evidently_host import RUN, running_ui
+from hosts import clean_environment, jitsu_settings
+from releases import Release, scripts_of
+
+from usage_telemetry.listen import JitsuEndpoint
+
+SUPPORT = Path(__file__).resolve().parent
+TELLTALE = "zqtelltale"
+
+
+class Driven(NamedTuple):
+    """What happened.
+
+    Attributes:
+        steps: All requests, in their order.
+        events: All events, in the order in which their actions began.
+        printed: What the server wrote to stdout and stderr.
+        home: The user's home, with all that was kept on disk.
+    """
+
+    steps: list[Step]
+    events: list[dict[str, Any]]
+    printed: str
+    home: Path
+
+    @property
+    def expected(self) -> list[str]:
+        """The actions that have to be in the events, in this order."""
+        acted = [step.action for step in self.steps if step.action and not _refused(step)]
+        return ["startup", *acted]
+
+
+def _refused(step: Step) -> bool:
+    return 400 <= step.visit.status < 500
+
+
+def drive(release: Release, folder: Path, **environment: str) -> Driven:
+    """Make a workspace in `folder`, start the UI on it, make every request, and stop it.
+
+    Args:
+        release: Which.
+        folder: An empty one.
+        **environment: Variables for the UI, besides those that name the local endpoint.
+    """
+    scripts = scripts_of(release)
+    home = folder / "home"
+    settings = _settings(scripts, home)
+    workspace = folder / "workspace"
+    made = subprocess.run(
+        [str(scripts / "python"), str(SUPPORT / "telltale_workspace.py"), str(workspace)],
+        env={**settings, "DO_NOT_TRACK": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    with JitsuEndpoint() as endpoint:
+        variables = {**settings, **jitsu_settings(endpoint.url), **environment}
+        with running_ui(RUN, workspace, variables, folder / "log") as ui:
+            steps = list(EveryRequest(ui.browser, workspace, legacy=release.is_legacy))
+            assert ui.stop() in (0, -15)
+        driven = Driven(steps, [], ui.printed(), home)
+        _wait(endpoint, len(driven.expected))
+        return driven._replace(events=sorted(endpoint.events, key=lambda e: e["_timestamp"]))
+
+
+def _wait(endpoint: JitsuEndpoint, count: int) -> None:
+    """The server is gone: what it could not send arrives never, which the test shall say."""
+    try:
+        endpoint.wait_for_events(count, timeout_s=2.0)
+    except TimeoutError:
+        pass
+
+
+def _settings(scripts: Path, home: Path) -> Mapping[str, str]:
+    settings = clean_environment(home)
+    return {
+        **settings,
+        "PATH": str(scripts) + os.pathsep + settings["PATH"],
+        "PYTHONPATH": str(SUPPORT / "user_code"),
+        "EVIDENTLY_TYPE_PREFIXES": "zqtelltale_metrics.",
+    }
