@@ -22,7 +22,7 @@ def main() -> None:
     """Parse the command line, run the rows, print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
     parser.add_argument("--only", default="", help="rows whose name contains this")
-    parser.add_argument("--repeats", type=int, default=5, help="processes per row (default: 5)")
+    parser.add_argument("--repeats", type=int, default=3, help="processes per row (default: 3)")
     parser.add_argument("--write", action="store_true", help="put the table into docs/delivery.md")
     arguments = parser.parse_args()
     lines = [

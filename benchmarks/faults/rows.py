@@ -167,6 +167,13 @@ def some_time(endpoint: Endpoint, count: int) -> None:
     time.sleep(CONTACT_S)
 
 
+def answered(endpoint: Endpoint, count: int) -> None:
+    """Requests came, and no more of them come."""
+    endpoint.wait_until(
+        lambda: bool(endpoint.requests) and time.monotonic() - endpoint.requests[-1].at > 0.5
+    )
+
+
 def connected(endpoint: Endpoint, count: int) -> None:
     """There was a connection."""
     endpoint.wait_until(lambda: endpoint.connections > 0)
@@ -291,18 +298,18 @@ ROWS = [
         "400 to everything",
         lambda: m.status(400),
         f"7 {GIVEN_UP}; the rest waits: the endpoint rests for a day",
-        until=some_time,
+        until=answered,
         allowed_lost=7,
         allowed_waiting=44,
     ),
     Row("400 to every array", lambda: m.refuses_arrays, until=all_accepted),
     Row("413 over 4 kB", lambda: m.larger_than(4000), until=all_accepted),
-    Row("402", lambda: m.status(402), f"50 {GIVEN_UP}", until=some_time, allowed_lost=50),
+    Row("402", lambda: m.status(402), f"50 {GIVEN_UP}", until=answered, allowed_lost=50),
     Row(
         "401",
         lambda: m.status(401),
         "kept: the endpoint rests for a day",
-        until=some_time,
+        until=answered,
         allowed_waiting=51,
     ),
     Row("redirect to another host", lambda: m.redirect("http://localhost:9/elsewhere")),

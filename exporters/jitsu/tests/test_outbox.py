@@ -13,9 +13,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from opentelemetry.exporter.jitsu import outbox as module
+from opentelemetry.exporter.jitsu import database, rows
 from opentelemetry.exporter.jitsu.lock import LockBusy, exclusive
-from opentelemetry.exporter.jitsu.outbox import Destination, Event, Outbox, Waiting
+from opentelemetry.exporter.jitsu.outbox import (
+    Destination,
+    Event,
+    Outbox,
+    OutboxUnusable,
+    Rest,
+    Waiting,
+)
 
 HERE = Destination("http://127.0.0.1:1/x", "t")
 NOW = 1_700_000_000.0
@@ -25,8 +32,8 @@ def events(*ids: str, size: int = 20) -> list[Event]:
     return [Event(one, b'{"x":"%s"}' % (b"y" * size)) for one in ids]
 
 
-def ids(rows: list[Waiting]) -> list[str]:
-    return [row.id for row in rows]
+def ids(found: list[Waiting]) -> list[str]:
+    return [row.id for row in found]
 
 
 @pytest.fixture
@@ -91,14 +98,14 @@ def test_an_event_that_waits_or_was_sent_is_not_taken_again(outbox: Outbox) -> N
 def test_past_a_cap_the_oldest_go_and_are_counted(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_ROWS", 3)
+    monkeypatch.setattr(rows, "MAX_ROWS", 3)
     outbox.append(HERE, events("old"), NOW)
-    evicted = outbox.append(HERE, events("a", "b", "c", "d"), NOW + module.MAX_AGE_S + 1)
+    evicted = outbox.append(HERE, events("a", "b", "c", "d"), NOW + rows.MAX_AGE_S + 1)
     assert evicted == 2
     assert on_disk(outbox) == ["b", "c", "d"]
-    monkeypatch.setattr(module, "MAX_BYTES", 40_000)
-    outbox.append(HERE, events("e", "f", size=15_000), NOW + module.MAX_AGE_S + 2)
-    outbox.append(HERE, events("g", size=15_000), NOW + module.MAX_AGE_S + 3)
+    monkeypatch.setattr(rows, "MAX_BYTES", 40_000)
+    outbox.append(HERE, events("e", "f", size=15_000), NOW + rows.MAX_AGE_S + 2)
+    outbox.append(HERE, events("g", size=15_000), NOW + rows.MAX_AGE_S + 3)
     assert on_disk(outbox) == ["f", "g"]
     found = counters(outbox)
     assert found["given_up:over_age"] == 1
@@ -109,7 +116,7 @@ def test_past_a_cap_the_oldest_go_and_are_counted(
 def test_a_clock_that_was_set_back_neither_drops_nor_rests(outbox: Outbox) -> None:
     outbox.append(HERE, events("from the future"), NOW + 3600)
     with outbox.delivering_from_disk(HERE) as delivery:
-        delivery.postpone(module.Rest(1, NOW + 7200, True, "status_401"), NOW + 3600)
+        delivery.postpone(Rest(1, NOW + 7200, True, "status_401"), NOW + 3600)
         assert delivery.rest(NOW + 3600).until == NOW + 7200
         assert delivery.rest(NOW).until == 0.0
     outbox.append(HERE, events("b"), NOW)
@@ -196,7 +203,7 @@ def test_an_answer_that_comes_after_leaving_is_booked_on_disk(outbox: Outbox) ->
 def test_beside_a_locked_database_a_file_keeps_what_a_process_leaves(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
     outbox.append(HERE, events("before"), NOW)
     assert outbox.path is not None
     with closing(sqlite3.connect(outbox.path, isolation_level=None)) as holder:
@@ -254,7 +261,7 @@ def test_a_broken_file_is_never_fatal_and_later_events_find_a_new_one(
     try:
         with outbox.delivering_from_disk(HERE) as delivery:  # finds it while it holds the lock
             delivery.take(1000, 10**6)
-    except module.OutboxUnusable:
+    except OutboxUnusable:
         outbox.append(HERE, events("new-5"), NOW)
     assert outbox.spill(NOW)
     found = on_disk(outbox, 1000)

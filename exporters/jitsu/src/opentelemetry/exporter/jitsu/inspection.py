@@ -18,13 +18,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from opentelemetry.exporter.jitsu.outbox import (
-    BUSY_TIMEOUT_S,
-    MAX_BYTES,
-    Destination,
-    OutboxUnusable,
-)
+from opentelemetry.exporter.jitsu.database import BUSY_TIMEOUT_S
 from opentelemetry.exporter.jitsu.private_files import read_private
+from opentelemetry.exporter.jitsu.rows import MAX_BYTES
+from opentelemetry.exporter.jitsu.waiting import Destination, OutboxUnusable
 
 
 @dataclass(frozen=True)
