@@ -27,6 +27,7 @@ STARTUP = "startup"
 _host_interface = False
 _telemetry: Telemetry | None = None
 _app_is_ours = False
+_component: Any = None  # of the configuration, from 0.4.11 to 0.4.15
 
 
 def install(*, host_interface: bool = False) -> None:
@@ -44,10 +45,10 @@ def install(*, host_interface: bool = False) -> None:
 
 def remove() -> None:
     """Undo `install`: UIs that are started from now on are as Evidently made them."""
-    global _telemetry, _app_is_ours
+    global _telemetry, _app_is_ours, _component
     _hooks.remove()
     leave_door(_on_event)
-    _telemetry = None
+    _telemetry = _component = None
     _app_is_ours = False
 
 
@@ -95,7 +96,9 @@ async def _on_exception(exception: Exception, _: Any) -> None:
         request.failure = error_name(exception)
 
 
-def _begin(*, tool: str, interface: str, endpoint: str, token: str, enabled: bool) -> Telemetry:
+def _begin(
+    *, tool: str, interface: str, endpoint: str, token: str, enabled: bool | Callable[[], bool]
+) -> Telemetry:
     """The telemetry of the UI that is being made."""
     global _telemetry, _app_is_ours
     import evidently
@@ -126,10 +129,10 @@ def _patch_app_module(module: Any) -> Undo:
     app = module.app
     telemetry = _begin(
         tool=sender.tool_name,
-        interface="service",
+        interface=getattr(module, "SERVICE_INTERFACE", "service"),
         endpoint=sender.url,
         token=sender.token,
-        enabled=True,
+        enabled=lambda: _component is None or bool(_component.enabled),
     )
     app.add_middleware(
         UsageMiddleware,
@@ -151,10 +154,11 @@ def _patch_app_module(module: Any) -> Undo:
 
 def _run(run: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """From 0.4.11 to 0.4.15: only here the telemetry component of the configuration is known."""
-    component = getattr(args[0] if args else kwargs.get("config"), "telemetry", None)
-    if component is not None and _telemetry is not None:
-        _telemetry.endpoint = component.url
-        _telemetry.token = component.token
+    global _component
+    _component = getattr(args[0] if args else kwargs.get("config"), "telemetry", None)
+    if _component is not None and _telemetry is not None:
+        _telemetry.endpoint = _component.url
+        _telemetry.token = _component.token
     return run(*args, **kwargs)
 
 

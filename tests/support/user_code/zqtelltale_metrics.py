@@ -1,6 +1,7 @@
-"""Metric and preset of a user's own, for every release line of Evidently; their names must not leave.
+"""Metric and preset of a user's own, for every release line of Evidently.
 
-The server loads them by name: this folder on PYTHONPATH, EVIDENTLY_TYPE_PREFIXES=zqtelltale_metrics.
+The server loads them by name, by way of PYTHONPATH and EVIDENTLY_TYPE_PREFIXES; the names must not
+leave it.
 """
 
 from importlib import import_module
