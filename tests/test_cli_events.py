@@ -309,7 +309,8 @@ def test_flush_takes_what_a_process_left_beside_a_locked_outbox(
 
     told = json.loads(usage_telemetry(environment, "status", "--json").stdout)
     assert told["tools"][0]["waiting"]["total"] == 2
-    assert usage_telemetry(environment, "flush").returncode == 1  # nobody listens there
+    unreachable = {**environment, **jitsu_settings(NOWHERE)}
+    assert usage_telemetry(unreachable, "flush").returncode == 1  # nobody listens there
     assert usage_telemetry(environment, "off").stdout.count("2 waiting events thrown away") == 1
     assert len(endpoint.events) == 1
 

@@ -72,8 +72,9 @@ def browsed(
                 ui.browser.visit(path)
             ui.browser.visit("/api/projects", "HEAD")
             ui.browser.visit("/api/projects/00000000-0000-0000-0000-000000000000/info")
+            events = endpoint.wait_for_events(len(BROWSED), timeout_s=60)
             assert ui.stop() in (0, -15)
-            yield endpoint.wait_for_events(len(BROWSED)), ui.printed()
+            yield events, ui.printed()
 
 
 def test_each_action_arrives_once_and_nothing_else(

@@ -62,4 +62,10 @@ def test_only_these_files_touch_the_environment() -> None:
     }
 
     # The launcher sets PYTHONPATH for the program, the pytest plugin PYTEST_VERSION.
-    assert readers <= {"settings.py", "configuration.py", "launch.py", "testing.py"}
+    assert readers <= {
+        "settings.py",
+        "otlp_settings.py",
+        "configuration.py",
+        "launch.py",
+        "testing.py",
+    }
