@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-SUBJECTS = ("call", "functions", "delivered", "start", "memory", "growth")
+SUBJECTS = ("call", "functions", "delivered", "start", "memory", "growth", "evidently_ui")
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ THREADS = (1, 2, 4, 8, 16, 32, 64)
 PROCESSES = (1, 2, 4, 8)
 SHARED = 16_000
 """Events that the threads or processes share among them."""
-ROUNDS = 2
+ROUNDS = 1
 PLOT = table.DOCS / "cost-growth.svg"
 
 
