@@ -277,6 +277,24 @@ assert codes == [7] * 5, codes
         assert len(back.wait_for(2)) == 2
 
 
+def test_a_fork_amid_the_first_imports_is_silent(environment: dict[str, str]) -> None:
+    script = TOOL + (
+        """
+import os, time
+telemetry.record("startup")
+time.sleep(0.02)
+for _ in range(3):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+    )
+    with OtlpGrpcReceiver() as receiver:
+        for _ in range(3):
+            send({**environment, **otlp_settings(receiver)}, script)
+
+
 @both_protocols
 def test_a_forked_child_exports_for_itself(
     receiver_type: type[OtlpReceiver], environment: dict[str, str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import weakref
@@ -70,6 +71,7 @@ def whole() -> Iterator[None]:
 
 def _before() -> None:
     global _forking
+    hooked = _thread_pools_are_hooked()
     deadline = time.monotonic() + IDLE_WAIT_S
     for owner in list(_owners):
         with suppress(Exception):  # it would be printed, and fork all the same
@@ -78,6 +80,15 @@ def _before() -> None:
         _forking += 1
         mine = 1 if getattr(_inside, "section", False) else 0
         _condition.wait_for(lambda: _sections <= mine, FORK_WAIT_S)
+    if not hooked and _thread_pools_are_hooked():
+        # The import that we waited for has hooked a lock into forks, too late for this one's
+        # beginning; its end will release the lock, and say on stderr if nobody holds it.
+        with suppress(AttributeError):
+            sys.modules["concurrent.futures.thread"]._global_shutdown_lock.acquire(timeout=0.1)
+
+
+def _thread_pools_are_hooked() -> bool:
+    return hasattr(sys.modules.get("concurrent.futures.thread"), "ThreadPoolExecutor")
 
 
 def _after_in_parent() -> None:
