@@ -28,12 +28,14 @@ class Driven(NamedTuple):
         events: All events, in the order in which their actions began.
         printed: What the server wrote to stdout and stderr.
         home: The user's home, with all that was kept on disk.
+        workspace: What the UI showed.
     """
 
     steps: list[Step]
     events: list[dict[str, Any]]
     printed: str
     home: Path
+    workspace: Path
 
     @property
     def expected(self) -> list[str]:
@@ -71,7 +73,7 @@ def drive(release: Release, folder: Path, **environment: str) -> Driven:
         with running_ui(RUN, workspace, variables, folder / "log") as ui:
             steps = list(EveryRequest(ui.browser, workspace, legacy=release.is_legacy))
             assert ui.stop() in (0, -15)
-        driven = Driven(steps, [], ui.printed(), home)
+        driven = Driven(steps, [], ui.printed(), home, workspace)
         _wait(endpoint, len(driven.expected))
         return driven._replace(events=sorted(endpoint.events, key=lambda e: e["_timestamp"]))
 
@@ -87,6 +89,6 @@ def _settings(scripts: Path, home: Path) -> Mapping[str, str]:
     return {
         **settings,
         "PATH": str(scripts) + os.pathsep + settings["PATH"],
-        "PYTHONPATH": str(SUPPORT / "user_code"),
+        "PYTHONPATH": os.pathsep.join([str(SUPPORT / "user_code"), str(SUPPORT / "listening")]),
         "EVIDENTLY_TYPE_PREFIXES": "zqtelltale_metrics.",
     }

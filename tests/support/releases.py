@@ -5,17 +5,11 @@ python tests/support/releases.py [RELEASE ...]     make the environments now, ra
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-CACHE = ROOT / ".cache" / "evidently"
-PACKAGES = (str(ROOT / "exporters" / "jitsu"), str(ROOT))
+from environments import OWN_SCRIPTS, environment
 
 _SINCE_0_4_16 = frozenset({"save_project_dashboard"})
 _FASTAPI = _SINCE_0_4_16 | {"list_snapshots", "get_snapshot_metadata"}
@@ -30,14 +24,12 @@ class Release(NamedTuple):
             and later releases of these packages broke it.
         absent: Actions whose feature it does not have.
         own_environment: Installed in `.cache`; else it is the one of the project's environment.
-        page: Its wheel holds the page.
     """
 
     version: str
     pins: tuple[str, ...]
     absent: frozenset[str]
     own_environment: bool = True
-    page: bool = True
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -63,7 +55,7 @@ RELEASES = (
     Release("0.5.1", ("pandas<3", "plotly<6"), _SINCE_0_4_16),
     Release("0.6.7", ("pandas<3",), _SINCE_0_4_16),
     # the one release whose UI is at evidently.legacy.ui; its page answers 500
-    Release("0.7.0", ("pandas<3",), _SINCE_0_4_16 | {"index"}, page=False),
+    Release("0.7.0", ("pandas<3",), _SINCE_0_4_16 | {"index"}),
     Release(
         "0.7.23",
         (),
@@ -80,43 +72,10 @@ def scripts_of(release: Release) -> Path:
     Raises:
         RuntimeError: It could not be installed; the message holds what uv said.
     """
-    own = Path(sys.executable).parent
     if not release.own_environment:
-        return own
-    folder = CACHE / release.version
-    scripts = folder / ("Scripts" if os.name == "nt" else "bin")
+        return OWN_SCRIPTS
     requirements = [f"evidently=={release.version}", *release.pins]
-    recipe = "\n".join([*requirements, *(_described(path) for path in PACKAGES), sys.version])
-    done = folder / "usage-telemetry-recipe.txt"
-    if done.exists() and done.read_text() == recipe:
-        return scripts
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    uv = str(own / "uv")
-    _run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
-    editable = [argument for path in PACKAGES for argument in ("--editable", path)]
-    python = str(scripts / "python")
-    _run([uv, "pip", "install", "--quiet", "--python", python, *requirements, *editable])
-    done.write_text(recipe)
-    return scripts
-
-
-def _described(package: str) -> str:
-    """What an editable installation copies from a package, and therefore has to follow."""
-    text = (Path(package) / "pyproject.toml").read_bytes()
-    return f"{package} {hashlib.sha256(text).hexdigest()}"
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(
-        command,
-        env={**os.environ, "UV_PYTHON_DOWNLOADS": "never"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-4000:]}")
+    return environment(f"evidently/{release.version}", requirements)
 
 
 def main(wanted: list[str]) -> None:

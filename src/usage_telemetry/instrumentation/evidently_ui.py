@@ -205,7 +205,7 @@ async def _load_snapshot(
         try:
             request.known.update(snapshot_extras(snapshot))
         except Exception as error:  # the snapshot of a release to come
-            logger.debug("snapshot: %s: %s", type(error).__name__, error)
+            logger.debug("snapshot: %s", type(error).__name__)  # its message may hold user data
     return snapshot
 
 

@@ -63,9 +63,10 @@ def _check_environment(executable: Path) -> None:
 def bootstrap() -> None:
     """Called by our sitecustomize in the new process: hooks, then the next sitecustomize."""
     try:
-        from usage_telemetry.instrumentation import evidently_ui
+        from usage_telemetry.instrumentation import evidently_ui, iterative_tools
 
         evidently_ui.install()
+        iterative_tools.install()  # asked after Evidently's, for whatever other tool it is
     except Exception as error:  # whatever it is, the program starts
         logger.debug("not instrumented: %s: %s", type(error).__name__, error)
     _next_sitecustomize()
