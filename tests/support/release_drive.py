@@ -29,6 +29,8 @@ class Driven(NamedTuple):
         printed: What the server wrote to stdout and stderr.
         home: The user's home, with all that was kept on disk.
         workspace: What the UI showed.
+        by_itself: What the release itself handed to iterative-telemetry: at its start, and in
+            each step; only if that was overheard.
     """
 
     steps: list[Step]
@@ -36,24 +38,22 @@ class Driven(NamedTuple):
     printed: str
     home: Path
     workspace: Path
+    by_itself: list[list[str]]
 
     @property
     def expected(self) -> list[str]:
         """The actions that have to be in the events, in this order."""
-        acted = [step.action for step in self.steps if step.action and not _refused(step)]
-        return ["startup", *acted]
+        acted = [step for step in self.steps if step.succeeded or step.visit.status >= 500]
+        return ["startup", *(step.action for step in acted if step.action)]
 
 
-def _refused(step: Step) -> bool:
-    return 400 <= step.visit.status < 500
-
-
-def drive(release: Release, folder: Path, **environment: str) -> Driven:
+def drive(release: Release, folder: Path, *, overhear: bool = False, **environment: str) -> Driven:
     """Make a workspace in `folder`, start the UI on it, make every request, and stop it.
 
     Args:
         release: Which.
         folder: An empty one.
+        overhear: Note what the release hands to iterative-telemetry by itself.
         **environment: Variables for the UI, besides those that name the local endpoint.
     """
     scripts = scripts_of(release)
@@ -69,13 +69,23 @@ def drive(release: Release, folder: Path, **environment: str) -> Driven:
     )
     assert made.returncode == 0, made.stderr
     with JitsuEndpoint() as endpoint:
+        overheard = folder / "overheard"
         variables = {**settings, **jitsu_settings(endpoint.url), **environment}
+        if overhear:
+            variables["EVENTS_OF_THE_HOST"] = str(overheard)
         with running_ui(RUN, workspace, variables, folder / "log") as ui:
-            steps = list(EveryRequest(ui.browser, workspace, legacy=release.is_legacy))
+            steps, by_itself = [], [_lines(overheard, 0)]
+            for step in EveryRequest(ui.browser, workspace, legacy=release.is_legacy):
+                steps.append(step)
+                by_itself.append(_lines(overheard, sum(map(len, by_itself))))
             assert ui.stop() in (0, -15)
-        driven = Driven(steps, [], ui.printed(), home, workspace)
+        driven = Driven(steps, [], ui.printed(), home, workspace, by_itself)
         _wait(endpoint, len(driven.expected))
         return driven._replace(events=sorted(endpoint.events, key=lambda e: e["_timestamp"]))
+
+
+def _lines(path: Path, start: int) -> list[str]:
+    return path.read_text().splitlines()[start:] if path.exists() else []
 
 
 def _wait(endpoint: JitsuEndpoint, count: int) -> None:

@@ -108,8 +108,7 @@ def make(folder: str) -> str:
                 user.ZqtelltaleMetric(column="b"),
             ],
             include_tests=True,
-            # Evidently's own events take their extras of these names from here, unchecked.
-            metadata={TELLTALE: TELLTALE, "metric_presets": TELLTALE, "test_presets": [TELLTALE]},
+            metadata={TELLTALE: TELLTALE},
             tags=[TELLTALE],
         )
         return report.run(current, reference)
