@@ -78,10 +78,11 @@ def drive(release: Release, folder: Path, *, overhear: bool = False, **environme
             for step in EveryRequest(ui.browser, workspace, legacy=release.is_legacy):
                 steps.append(step)
                 by_itself.append(_lines(overheard, sum(map(len, by_itself))))
+            driven = Driven(steps, [], "", home, workspace, by_itself)
+            _wait(endpoint, len(driven.expected))
             assert ui.stop() in (0, -15)
-        driven = Driven(steps, [], ui.printed(), home, workspace, by_itself)
-        _wait(endpoint, len(driven.expected))
-        return driven._replace(events=sorted(endpoint.events, key=lambda e: e["_timestamp"]))
+        events = sorted(endpoint.events, key=lambda event: event["_timestamp"])
+        return driven._replace(events=events, printed=ui.printed())
 
 
 def _lines(path: Path, start: int) -> list[str]:
@@ -89,9 +90,9 @@ def _lines(path: Path, start: int) -> list[str]:
 
 
 def _wait(endpoint: JitsuEndpoint, count: int) -> None:
-    """The server is gone: what it could not send arrives never, which the test shall say."""
+    """While the server is there to send them; what is missing then, the test shall say."""
     with suppress(TimeoutError):
-        endpoint.wait_for_events(count, timeout_s=2.0)
+        endpoint.wait_for_events(count, timeout_s=30.0)
 
 
 def _settings(scripts: Path, home: Path) -> Mapping[str, str]:
