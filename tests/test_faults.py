@@ -11,7 +11,11 @@ import pytest
 
 from benchmarks.faults.rows import ROWS, Row, measure
 
-TOO_LONG = ("a million actions, endpoint down", "fork storm, hanging endpoint", "OTLP: drips")
+TOO_LONG = (
+    "a million actions, endpoint down",
+    "fork storm, hanging endpoint",
+    "OTLP over HTTP: drips",
+)
 
 
 @pytest.mark.parametrize(

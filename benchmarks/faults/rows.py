@@ -261,13 +261,13 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.kill()
 
 
-OTLP = {"USAGE_TELEMETRY_EXPORTER": "otlp"}
-
-
-def otlp(endpoint: Endpoint) -> dict[str, str]:
+def otlp(endpoint: Endpoint, protocol: str = "http/protobuf") -> dict[str, str]:
     """What makes a process send to a collector."""
-    url = endpoint.url.removesuffix(m.PATH)
-    return {**OTLP, "OTEL_EXPORTER_OTLP_ENDPOINT": url}
+    return {
+        "USAGE_TELEMETRY_EXPORTER": "otlp",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.url.removesuffix(m.PATH),
+    }
 
 
 SAME_ID = "the answer was lost; the repeat carries the same id"
@@ -402,18 +402,27 @@ ROWS = [
         most_repeats=1,
     ),
     Row(
-        "OTLP: hangs",
+        "OTLP over HTTP: hangs",
         lambda: m.hang_before_headers,
         SAME_ID.replace("answer was lost", "answer never came"),
         environment=otlp,
         otlp=True,
     ),
     Row(
-        "OTLP: refused",
+        "OTLP over HTTP: refused",
         lambda: m.refuses_connections,
         until=some_time,
         environment=otlp,
         otlp=True,
     ),
-    Row("OTLP: drips", lambda: m.drip_headers(1.0), environment=otlp, otlp=True),
+    Row(
+        "OTLP over gRPC: hangs",
+        lambda: m.never_reads,
+        "the second process uses OTLP over HTTP",
+        until=connected,
+        environment=lambda endpoint: otlp(endpoint, "grpc"),
+        later={"environment": {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}},
+        otlp=True,
+    ),
+    Row("OTLP over HTTP: drips", lambda: m.drip_headers(1.0), environment=otlp, otlp=True),
 ]

@@ -307,7 +307,8 @@ class Pipeline(forks.BeginsAnew):
 
     def _run(self) -> None:
         try:
-            _hide_from_instrumentation()
+            with forks.whole():  # it imports
+                _hide_from_instrumentation()
             self._work()
         except BaseException as error:  # a traceback of ours is nothing for the host's stderr
             logger.debug("telemetry is off: %s: %s", type(error).__name__, error)

@@ -36,6 +36,7 @@ class BeginsAnew:
 _owners: weakref.WeakSet[BeginsAnew] = weakref.WeakSet()
 _condition = threading.Condition()
 _sections = 0
+_waiting = 0
 _forking = 0
 _inside = threading.local()
 
@@ -52,12 +53,16 @@ def whole() -> Iterator[None]:
     In a child forked amid a transaction, SQLite's own locks would stay locked for ever; forked
     amid an import, the module's lock would, and the host's own import of it would hang.
     """
-    global _sections
+    global _sections, _waiting
     if getattr(_inside, "section", False):  # a section within a section is part of it
         yield
         return
     with _condition:
-        _condition.wait_for(lambda: not _forking, FORK_WAIT_S)
+        _waiting += 1
+        try:
+            _condition.wait_for(lambda: not _forking, FORK_WAIT_S)
+        finally:
+            _waiting -= 1
         _sections += 1
     _inside.section = True
     try:
@@ -77,9 +82,11 @@ def _before() -> None:
         with suppress(Exception):  # it would be printed, and fork all the same
             owner.end_idle_threads(max(0.0, deadline - time.monotonic()))
     with _condition:
-        _forking += 1
         mine = 1 if getattr(_inside, "section", False) else 0
-        _condition.wait_for(lambda: _sections <= mine, FORK_WAIT_S)
+        # Those that wait for an earlier fork to end come first: between forks in quick succession
+        # they would never find their moment.
+        _condition.wait_for(lambda: _sections <= mine and not _waiting, FORK_WAIT_S)
+        _forking += 1
     if not hooked and _thread_pools_are_hooked():
         # The import that we waited for has hooked a lock into forks, too late for this one's
         # beginning; its end will release the lock, and say on stderr if nobody holds it.
@@ -102,9 +109,10 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    global _condition, _sections, _forking, _inside
+    global _condition, _sections, _waiting, _forking, _inside
     _condition = threading.Condition()
     _sections = 0
+    _waiting = 0
     _forking = 0
     _inside = threading.local()
     for owner in list(_owners):
