@@ -289,7 +289,7 @@ ROWS = [
     Row(
         "400 for one bad event of 50",
         lambda: m.refuse_if(m.has_action("bad")),
-        f"1 {GIVEN_UP}",
+        f"1 in each run {GIVEN_UP}",
         task={"bad_at": 20},
         until=lambda endpoint, count: endpoint.wait_for(count - 1),
         allowed_lost=1,
@@ -297,14 +297,16 @@ ROWS = [
     Row(
         "400 to everything",
         lambda: m.status(400),
-        f"7 {GIVEN_UP}; the rest waits: the endpoint rests for a day",
+        f"7 in each run {GIVEN_UP}; the rest waits: the endpoint rests for a day",
         until=answered,
         allowed_lost=7,
         allowed_waiting=44,
     ),
     Row("400 to every array", lambda: m.refuses_arrays, until=all_accepted),
     Row("413 over 4 kB", lambda: m.larger_than(4000), until=all_accepted),
-    Row("402", lambda: m.status(402), f"50 {GIVEN_UP}", until=answered, allowed_lost=50),
+    Row(
+        "402", lambda: m.status(402), f"50 in each run {GIVEN_UP}", until=answered, allowed_lost=50
+    ),
     Row(
         "401",
         lambda: m.status(401),
