@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from pathlib import Path
-
-from opentelemetry.exporter.jitsu import JitsuSpanExporter
 
 from benchmarks import table
 from benchmarks.process import environment, new_home
@@ -22,7 +19,6 @@ NAMES = {
     "span": "action -> SDK span",
     "event": "span -> event",
     "encode": "event -> JSON",
-    "export": f"`export()` of {BATCH} spans: event, JSON, outbox on disk",
 }
 
 
@@ -90,23 +86,6 @@ def run() -> None:
     runner.bench_func("span", spans.make, records, inner_loops=BATCH)
     runner.bench_func("event", lambda: event_from_span(made[0], surroundings=surroundings))
     runner.bench_func("encode", encode, event)
-
-    with tempfile.TemporaryDirectory() as folder:
-        # Nobody listens, so that nothing else happens meanwhile; the outbox fills up to its cap.
-        exporter = JitsuSpanExporter(f"{url}/event", "token", state_dir=Path(folder))
-        exporter.export(made)
-        runner.bench_time_func("export", _export, exporter, spans, record, inner_loops=BATCH)
-        exporter.shutdown()
-
-
-def _export(loops: int, exporter: JitsuSpanExporter, spans: Spans, record: Record) -> float:
-    total_s = 0.0
-    for _ in range(loops):
-        batch = spans.make([(record, new_ids()) for _ in range(BATCH)])
-        begin = time.perf_counter()
-        exporter.export(batch)
-        total_s += time.perf_counter() - begin
-    return total_s
 
 
 class _Nowhere:
