@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -171,7 +172,7 @@ assert not iterative_tools._telemetries
 def test_a_real_tool_unchanged(
     launcher: tuple[str, ...], home: Path, endpoint: JitsuEndpoint, tmp_path: Path
 ) -> None:
-    """DataChain sends one event for each command and one for the first dataset it reads."""
+    """DataChain sends one event for each command, at the very end of a short process."""
     scripts = environment_with("tools/datachain-0.62.0", ["datachain==0.62.0"])
     processes = tmp_path / "processes"
     settings = clean_environment(
@@ -183,18 +184,28 @@ def test_a_real_tool_unchanged(
         OTEL_METRICS_EXPORTER="none",
         OTEL_LOGS_EXPORTER="none",
     )
-    done = subprocess.run(
-        [str(scripts / launcher[0]), *launcher[1:], str(scripts / "datachain"), "dataset", "ls"],
-        env={**settings, "PATH": f"{scripts}:{settings['PATH']}"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    settings["PATH"] = f"{scripts}{os.pathsep}{settings['PATH']}"
 
-    assert done.returncode == 0, done.stderr
-    [event] = endpoint.wait_for_events(1)
-    assert (event["tool_name"], event["tool_version"]) == ("datachain", "0.62.0")
-    assert (event["interface"], event["action"], event["error"]) == ("cli", "dataset", None)
+    def run(*command: str) -> None:
+        done = subprocess.run(
+            [str(scripts / command[0]), *command[1:]],
+            env=settings,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    for _ in range(2):
+        run(*launcher, str(scripts / "datachain"), "dataset", "ls")
+    run("usage-telemetry", "flush")  # what the second process may have had to leave behind
+
+    events = endpoint.wait_for_events(2)
+    assert [(e["interface"], e["action"], e["error"]) for e in events] == [
+        ("cli", "dataset", None)
+    ] * 2
+    assert {(e["tool_name"], e["tool_version"]) for e in events} == {("datachain", "0.62.0")}
+    assert len({event["user_id"] for event in events}) == 1
     assert "requests.post" not in processes.read_text()

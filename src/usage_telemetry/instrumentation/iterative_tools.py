@@ -3,7 +3,6 @@ batches, instead of by a subprocess each."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -119,6 +118,8 @@ def opted_out_by_id() -> bool:
 
     The library makes that file if there is none; this only reads it.
     """
+    import json  # only where a tool on the library runs
+
     # The library's own way to the folder.
     from appdirs import user_config_dir  # type: ignore[import-untyped]
 
