@@ -395,7 +395,7 @@ ROWS = [
     Row(
         "a million actions, endpoint down",
         lambda: m.refuses_connections,
-        "the caps: what exceeds 10,000 waiting is given up",
+        "given up and counted: what comes faster than a full queue is written, and beyond 10,000",
         task={"way": "million", "events": 1_000_000},
         until=at_once,
         second=False,
