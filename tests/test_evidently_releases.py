@@ -86,7 +86,7 @@ def test_a_failure_of_the_server_is_told_by_its_class_name(
     errors = [event for event in driven.events if event["error"] is not None]
 
     assert [event["action"] for event in errors] == [step.action for step in failed]
-    # An unknown snapshot is a KeyError since 0.4.11; 0.7.0 was published without its page.
+    # An unknown snapshot is a KeyError from 0.4.15 on; 0.7.0 was published without its page.
     assert {event["error"] for event in errors} <= {"KeyError", "ImproperlyConfiguredException"}
 
 
