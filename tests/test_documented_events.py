@@ -41,7 +41,7 @@ telemetry = Telemetry(
     example["tool_name"], example["tool_version"], example["interface"], catalog, strict=True
 )
 telemetry.record(example["action"], **example["extra"])
-assert telemetry.flush(timeout=10.0)
+assert telemetry.flush(timeout=60.0)
 """
 
 

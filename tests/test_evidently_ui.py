@@ -210,7 +210,7 @@ def test_evidentlys_own_sender_never_starts_its_subprocess(
         iterative_telemetry.subprocess.Popen = refuse
         event_logger.send_event("service", "list_projects", project_count=2)
         from usage_telemetry.instrumentation import evidently_ui
-        assert evidently_ui._telemetry.flush(10.0)
+        assert evidently_ui._telemetry.flush(60.0)
         """,
         environment,
     )

@@ -114,7 +114,7 @@ def test_without_an_endpoint_nothing_is_sent_and_nothing_is_kept(
 def test_events_of_earlier_runs_are_never_sent_after_opting_out(
     environment: dict[str, str], endpoint: JitsuEndpoint
 ) -> None:
-    record = TOOL + 'telemetry.record("startup"); telemetry.flush(5.0)'
+    record = TOOL + 'telemetry.record("startup"); telemetry.flush(60.0)'
     unreachable = {**environment, "OTEL_EXPORTER_JITSU_ENDPOINT": "http://127.0.0.1:9/event"}
     run_python(record, unreachable)
     state = Path(environment["XDG_STATE_HOME"]) / "usage-telemetry" / "tool"
@@ -149,10 +149,10 @@ def test_usage_telemetry_off_takes_effect_in_a_running_process(
         TOOL
         + f"""
 telemetry.record("startup")
-assert telemetry.flush(10.0)
+assert telemetry.flush(60.0)
 open({switch!r}, "w").close()
 telemetry.record("list_projects")
-telemetry.flush(10.0)
+telemetry.flush(60.0)
 """
     )
     assert run_python(host, environment).stderr == ""

@@ -349,7 +349,7 @@ def test_a_value_of_no_use_is_told_by_the_command_line_and_silent_in_a_host(
     settings = {**environment, "USAGE_TELEMETRY_EXPORTER": "otlp", variable: value}
 
     status = run_python("from usage_telemetry.cli import main; main(['status'])", settings)
-    send(settings, TOOL + 'telemetry.record("startup"); telemetry.flush(5.0)')
+    send(settings, TOOL + 'telemetry.record("startup"); telemetry.flush(60.0)')
 
     assert status.returncode == 2
     assert variable in status.stderr
