@@ -54,8 +54,6 @@ app()
 @pytest.fixture(params=["click", "typer"])
 def host(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A tool's script."""
-    if request.param == "typer":
-        pytest.importorskip("typer")
     script = tmp_path / "mytool.py"
     script.write_text(CLICK if request.param == "click" else TYPER)
     return script

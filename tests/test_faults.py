@@ -22,10 +22,6 @@ TOO_LONG = (
     "row", [pytest.param(row, id=row.name) for row in ROWS if row.name not in TOO_LONG]
 )
 def test_no_event_is_lost_or_delivered_twice(row: Row, tmp_path: Path) -> None:
-    if row.tls:
-        pytest.importorskip("trustme")
-    if row.task.get("way") == "server":
-        pytest.importorskip("uvicorn")
     result = measure(row, tmp_path, repeats=1, paired=row.task.get("end") == "exception")
     assert result.lost == row.allowed_lost
     assert result.given_up == row.allowed_lost

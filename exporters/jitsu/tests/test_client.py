@@ -241,8 +241,9 @@ def test_an_endpoint_that_cannot_be_means_later(client: Any, endpoint: str) -> N
 
 
 def test_a_wrong_certificate_is_not_accepted(start: Any, client: Any, tmp_path: Path) -> None:
-    trustme = pytest.importorskip("trustme")
     import ssl
+
+    import trustme
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
