@@ -118,11 +118,12 @@ def _outbox(lab: Lab) -> tuple[int, int]:
     if not path.is_file():
         return 0, 0
     with closing(sqlite3.connect(path)) as db:
-        waiting = db.execute("SELECT count(*) FROM event WHERE id NOT LIKE 'old-%'").fetchone()[0]
+        batches = db.execute("SELECT ids FROM batch WHERE waiting").fetchall()
         given_up = db.execute(
             "SELECT total(value) FROM counter WHERE name LIKE 'given_up:%'"
         ).fetchone()[0]
-    return int(waiting), int(given_up)
+    ids = [one for (of_batch,) in batches for one in of_batch.split(" ")]
+    return sum(not one.startswith("old-") for one in ids), int(given_up)
 
 
 def otlp_ids(request: m.Request) -> list[str]:
@@ -227,7 +228,10 @@ def damaged_outbox(lab: Lab) -> None:
     from opentelemetry.exporter.jitsu.outbox import Destination, Event, Outbox
 
     outbox = Outbox(path)
-    events = [Event(f"old-{n}", b'{"eventn_ctx_event_id":"old-%d"}' % n) for n in range(200)]
+    time_of_all = "2026-01-01T00:00:00.000000Z"
+    events = [
+        Event(f"old-{n}", time_of_all, b'{"eventn_ctx_event_id":"old-%d"}' % n) for n in range(200)
+    ]
     outbox.append(Destination("http://127.0.0.1:1/", "t"), events, time.time())
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 8192] = os.urandom(8192)

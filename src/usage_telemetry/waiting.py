@@ -44,7 +44,7 @@ def empty_outbox(tool_state: Path) -> None:
             make_private_file(path)
             with closing(sqlite3.connect(path, timeout=2.0)) as db, db:
                 db.execute("PRAGMA secure_delete = ON")  # not left in the file's free pages
-                db.execute("DELETE FROM event")
+                db.execute("DELETE FROM batch WHERE waiting")
         except (OSError, sqlite3.Error):
             discard_waiting(tool_state)
     discard_spools(tool_state)

@@ -101,6 +101,7 @@ def test_a_url_has_the_policy_once_and_never_the_token(query: list[tuple[str, st
 def test_a_lone_event_is_an_object_and_several_are_an_array() -> None:
     assert encode_batch([b"{}"]) == b"{}"
     assert encode_batch([b"{}", b"{}"]) == b"[{},{}]"
+    assert encode_batch([b"{}\n{}", b"{}"]) == b"[{},{},{}]"
 
 
 # -- requests --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import stat
@@ -13,15 +14,19 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.exporter.jitsu import database, rows
+from opentelemetry.exporter.jitsu.batch import Batch, halves, ids_of
+from opentelemetry.exporter.jitsu.inspection import sent_events
 from opentelemetry.exporter.jitsu.lock import LockBusy, exclusive
 from opentelemetry.exporter.jitsu.outbox import (
+    Delivery,
     Destination,
     Event,
     Outbox,
     OutboxUnusable,
     Rest,
-    Waiting,
 )
 
 HERE = Destination("http://127.0.0.1:1/x", "t")
@@ -29,11 +34,19 @@ NOW = 1_700_000_000.0
 
 
 def events(*ids: str, size: int = 20) -> list[Event]:
-    return [Event(one, b'{"x":"%s"}' % (b"y" * size)) for one in ids]
+    """Events as the exporter makes them, one a millisecond."""
+    return [
+        Event(one, f"2026-01-01T00:00:{number / 1000:09.6f}Z", body_of(one, size))
+        for number, one in enumerate(ids)
+    ]
 
 
-def ids(found: list[Waiting]) -> list[str]:
-    return [row.id for row in found]
+def body_of(event_id: str, size: int) -> bytes:
+    return json.dumps({"eventn_ctx_event_id": event_id, "x": "y" * size}).encode()
+
+
+def take(delivery: Delivery, most: int = 100, max_bytes: int = 10**6) -> list[Batch]:
+    return delivery.take(most, max_bytes, NOW)[1]
 
 
 @pytest.fixture
@@ -43,7 +56,7 @@ def outbox(tmp_path: Path) -> Outbox:
 
 def on_disk(outbox: Outbox, most: int = 100) -> list[str]:
     with outbox.delivering_from_disk(HERE) as delivery:
-        return ids(delivery.take(most, 10**6))
+        return ids_of(take(delivery, most))
 
 
 def counters(outbox: Outbox) -> dict[str, int]:
@@ -57,17 +70,18 @@ def test_events_come_out_in_the_order_they_went_in_and_stay_until_settled(outbox
     outbox.append(HERE, events("c"), NOW)
     assert on_disk(outbox) == on_disk(outbox) == ["b", "a", "c"]
     with outbox.delivering_from_disk(HERE) as delivery:
-        delivery.settle(delivery.take(2, 10**6), {}, NOW)
+        delivery.settle(take(delivery, 2), {}, NOW)
     assert on_disk(outbox) == ["c"]
     assert outbox.waiting() == outbox.waiting(HERE) == 1
 
 
 def test_a_batch_obeys_both_limits_but_is_never_empty(outbox: Outbox) -> None:
-    outbox.append(HERE, events("a", "b", "c", size=100), NOW)
+    for number, one in enumerate("abc"):
+        outbox.append(HERE, events(one, size=100), NOW + number)
     with outbox.delivering_from_disk(HERE) as delivery:
-        assert ids(delivery.take(2, 10**6)) == ["a", "b"]
-        assert ids(delivery.take(10, 250)) == ["a", "b"]
-        assert ids(delivery.take(10, 1)) == ["a"]
+        assert ids_of(take(delivery, 2)) == ["a", "b"]
+        assert ids_of(take(delivery, 10, 300)) == ["a", "b"]
+        assert ids_of(take(delivery, 10, 1)) == ["a"]
 
 
 def test_destinations_do_not_mix(outbox: Outbox) -> None:
@@ -90,7 +104,7 @@ def test_an_event_that_waits_or_was_sent_is_not_taken_again(outbox: Outbox) -> N
     outbox.append(HERE, events("a", "b"), NOW)
     assert on_disk(outbox) == ["a", "b"]
     with outbox.delivering_from_disk(HERE) as delivery:
-        delivery.settle(delivery.take(1, 10**6), {}, NOW)
+        delivery.settle(take(delivery, 1), {}, NOW)
     outbox.append(HERE, events("a"), NOW)
     assert on_disk(outbox) == ["b"]
 
@@ -98,7 +112,7 @@ def test_an_event_that_waits_or_was_sent_is_not_taken_again(outbox: Outbox) -> N
 def test_past_a_cap_the_oldest_go_and_are_counted(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "MAX_ROWS", 3)
+    monkeypatch.setattr(rows, "MAX_EVENTS", 3)
     outbox.append(HERE, events("old"), NOW)
     evicted = outbox.append(HERE, events("a", "b", "c", "d"), NOW + rows.MAX_AGE_S + 1)
     assert evicted == 2
@@ -110,17 +124,17 @@ def test_past_a_cap_the_oldest_go_and_are_counted(
     found = counters(outbox)
     assert found["given_up:over_age"] == 1
     assert found["given_up:over_bytes"] == 1
-    assert found["given_up:over_rows"] == 1 + 2 + 1
+    assert found["given_up:over_events"] == 1 + 2 + 1
 
 
 def test_a_clock_that_was_set_back_neither_drops_nor_rests(outbox: Outbox) -> None:
-    outbox.append(HERE, events("from the future"), NOW + 3600)
+    outbox.append(HERE, events("from-the-future"), NOW + 3600)
     with outbox.delivering_from_disk(HERE) as delivery:
         delivery.postpone(Rest(1, NOW + 7200, True, "status_401"), NOW + 3600)
-        assert delivery.rest(NOW + 3600).until == NOW + 7200
-        assert delivery.rest(NOW).until == 0.0
+        assert delivery.take(1, 1, NOW + 3600)[0].until == NOW + 7200
+        assert delivery.take(1, 1, NOW)[0].until == 0.0
     outbox.append(HERE, events("b"), NOW)
-    assert on_disk(outbox) == ["from the future", "b"]
+    assert on_disk(outbox) == ["from-the-future", "b"]
 
 
 def test_one_process_and_one_thread_delivers_at_a_time(outbox: Outbox) -> None:
@@ -179,7 +193,7 @@ def test_what_is_on_its_way_from_memory_is_not_moved_to_disk(outbox: Outbox) -> 
     outbox.append(HERE, events("a"), NOW)
     unblock(outbox)
     with outbox.delivering_from_memory(HERE) as delivery:
-        batch = delivery.take(10, 10**6)
+        batch = take(delivery)
         outbox.append(HERE, events("b"), NOW)
         assert on_disk(outbox) == ["b"]
         delivery.settle(batch, {}, NOW)
@@ -193,7 +207,7 @@ def test_an_answer_that_comes_after_leaving_is_booked_on_disk(outbox: Outbox) ->
     unblock(outbox)
     outbox._disk_failed = False
     with outbox.delivering_from_memory(HERE) as delivery:
-        batch = delivery.take(1, 10**6)
+        batch = take(delivery, 1)
         outbox.leave(NOW)
         assert on_disk(outbox) == ["a", "b"]
         delivery.settle(batch, {}, NOW)
@@ -210,7 +224,7 @@ def test_beside_a_locked_database_a_file_keeps_what_a_process_leaves(
         holder.execute("BEGIN EXCLUSIVE")
         outbox.append(HERE, events("a", "b"), NOW)
         with outbox.delivering_from_memory(HERE) as delivery:
-            batch = delivery.take(1, 10**6)
+            batch = take(delivery, 1)
             outbox.leave(NOW)
             delivery.settle(batch, {}, NOW)  # answered in the last moment
     successor = Outbox(outbox.path)
@@ -227,7 +241,7 @@ def test_what_was_accepted_is_not_sent_again_when_the_disk_is_full(outbox: Outbo
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with outbox.delivering_from_disk(HERE) as delivery:
-            batch = delivery.take(40, 10**6)
+            batch = take(delivery, 40)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
             delivery.settle(batch, {}, NOW)
         assert on_disk(outbox) == [str(number) for number in range(40, 50)]
@@ -244,7 +258,7 @@ def test_a_broken_file_is_never_fatal_and_later_events_find_a_new_one(
     content = bytearray(outbox.path.read_bytes())
     if damage == "other tables":
         with closing(sqlite3.connect(outbox.path)) as db:
-            db.execute("DROP TABLE event")
+            db.execute("DROP TABLE batch")
     else:
         middle = len(content) // 2
         content[middle : middle + 12_000] = os.urandom(12_000)
@@ -260,7 +274,7 @@ def test_a_broken_file_is_never_fatal_and_later_events_find_a_new_one(
         outbox.append(HERE, events(f"new-{number}"), NOW)
     try:
         with outbox.delivering_from_disk(HERE) as delivery:  # finds it while it holds the lock
-            delivery.take(1000, 10**6)
+            take(delivery, 1000)
     except OutboxUnusable:
         outbox.append(HERE, events("new-5"), NOW)
     assert outbox.spill(NOW)
@@ -322,3 +336,31 @@ def test_many_threads_and_two_outboxes_of_one_file_lose_nothing(outbox: Outbox) 
     outbox.spill(time.time())
     twin.spill(time.time())
     assert len(set(on_disk(outbox))) == 60
+
+
+@given(st.data())
+def test_whatever_comes_again_or_is_settled_in_part_nothing_is_lost_or_doubled(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    outbox = Outbox(tmp_path_factory.mktemp("outbox") / "outbox.db")
+    known = events(*(f"e{number}" for number in range(150)))
+    waiting: list[str] = []
+    settled: set[str] = set()
+    for number in range(data.draw(st.integers(min_value=1, max_value=6))):
+        start = data.draw(st.integers(min_value=0, max_value=149))
+        coming = known[start : start + data.draw(st.integers(min_value=1, max_value=100))]
+        outbox.append(HERE, coming, NOW + number)
+        waiting += [one.id for one in coming if one.id not in settled and one.id not in waiting]
+        with outbox.delivering_from_disk(HERE) as delivery:
+            taken = take(delivery, data.draw(st.integers(min_value=1, max_value=200)))
+            assert ids_of(taken) == waiting[: len(ids_of(taken))]
+            parts = halves(taken) if len(ids_of(taken)) > 1 else [taken]
+            part = data.draw(st.sampled_from(parts))
+            sent = data.draw(st.booleans())
+            delivery.settle(part if sent else [], {} if sent else {"a_reason": part}, NOW)
+        waiting = [one for one in waiting if one not in ids_of(part)]
+        settled.update(ids_of(part) if sent else [])
+        assert outbox.waiting() == len(waiting)
+    assert on_disk(outbox, 1000) == waiting
+    assert outbox.path is not None
+    assert {one.id for one in sent_events(outbox.path)} == settled

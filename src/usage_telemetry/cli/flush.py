@@ -174,7 +174,9 @@ def _take_spools(session: Session, tool: ToolFolders) -> None:
             event = event_from_span(span, no_ip=session.settings.jitsu_no_ip)
             with suppress(EventRefused):  # as the exporter does: it is given up
                 if event is not None:
-                    events.append(Event(event["eventn_ctx_event_id"], encode(event)))
+                    events.append(
+                        Event(event["eventn_ctx_event_id"], event["_timestamp"], encode(event))
+                    )
         outbox.append(destination, events, time.time())
 
 

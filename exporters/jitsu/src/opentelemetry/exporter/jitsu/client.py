@@ -121,8 +121,13 @@ def request_url(endpoint: str) -> str:
 
 
 def encode_batch(bodies: Sequence[bytes]) -> bytes:
-    """A JSON array of events; a lone event is an object, which every server version takes."""
-    return bodies[0] if len(bodies) == 1 else b"[" + b",".join(bodies) + b"]"
+    """A JSON array of events; a lone event is an object, which every server version takes.
+
+    Args:
+        bodies: Events as JSON, a line each.
+    """
+    lines = b"\n".join(bodies)
+    return b"[" + lines.replace(b"\n", b",") + b"]" if b"\n" in lines else lines
 
 
 class JitsuClient:
@@ -144,7 +149,10 @@ class JitsuClient:
         self._watchdog = Watchdog(self._shut_socket)
 
     def post(self, bodies: Sequence[bytes]) -> Answer:
-        """Send one batch and say what to do with its events; never raises, never prints.
+        """Send events in one request and say what to do with them; never raises, never prints.
+
+        Args:
+            bodies: Events as JSON, a line each.
 
         Returns as soon as the status is known; call `finish` when the answer has been booked.
         """

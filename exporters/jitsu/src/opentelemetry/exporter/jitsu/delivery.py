@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from opentelemetry.exporter.jitsu.rows import add_counts, delete, log_sent
-from opentelemetry.exporter.jitsu.waiting import Destination, OutboxUnusable, Rest, Waiting
+from opentelemetry.exporter.jitsu.batch import Batch, events_in, ids_of
+from opentelemetry.exporter.jitsu.database import OutboxUnusable
+from opentelemetry.exporter.jitsu.destination import Destination, Rest
+from opentelemetry.exporter.jitsu.rows import add_counts, delete, log_sent, waiting
 
 if TYPE_CHECKING:
     from opentelemetry.exporter.jitsu.outbox import Outbox
@@ -37,61 +39,63 @@ class Delivery:
         self._destination = destination
         self._on_disk = on_disk
 
-    def rest(self, now: float) -> Rest:
-        """How long the destination still has to be left alone.
+    def take(self, max_events: int, max_bytes: int, now: float) -> tuple[Rest, list[Batch]]:
+        """How long the destination still has to be left alone, and the oldest that waits for it.
 
-        A clock that was set back since then ends the rest: it says nothing about the server.
+        What is taken stays until `settle`. Within both limits, but for a first batch of more than
+        `max_bytes`, which `batch.MAX_BYTES` bounds.
         """
+        taken: list[Batch] = []
+        events = size = 0
         with self._transaction() as db:
-            row = db.execute(
-                "SELECT failures, rests_since, rests_until, binding, reason "
-                "FROM destination WHERE key = ?",
-                (self._destination.key,),
-            ).fetchone()
+            rest = self._rest(db, now)
+            for row in waiting(db, self._destination):
+                batch = row.without(self._outbox.unbooked)
+                if batch is None:
+                    continue
+                if taken and size + len(batch.body) > max_bytes:
+                    break
+                part = batch.part(0, max_events - events)
+                if part is None:
+                    break
+                taken.append(part)
+                events += part.events
+                size += len(part.body) + 1
+        return rest, taken
+
+    def _rest(self, db: sqlite3.Connection, now: float) -> Rest:
+        """A clock that was set back since then ends the rest: it says nothing about the server."""
+        row = db.execute(
+            "SELECT failures, rests_since, rests_until, binding, reason "
+            "FROM destination WHERE key = ?",
+            (self._destination.key,),
+        ).fetchone()
         if row is None:
             return Rest()
         failures, since, until, binding, reason = row
         return Rest(failures, until if since <= now else 0.0, bool(binding), reason)
 
-    def take(self, max_events: int, max_bytes: int) -> list[Waiting]:
-        """The oldest waiting events, within both limits; they stay until `settle`."""
-        with self._transaction() as db:
-            rows = db.execute(
-                "SELECT seq, id, body FROM event WHERE destination = ? ORDER BY seq LIMIT ?",
-                (self._destination.key, max_events + len(self._outbox.unbooked)),
-            ).fetchall()
-        batch: list[Waiting] = []
-        size = 0
-        for row in map(Waiting._make, rows):
-            if self._outbox.booked_late(row.id):
-                continue
-            size += len(row.body) + 1
-            if batch and (size > max_bytes or len(batch) == max_events):
-                break
-            batch.append(row)
-        return batch
-
     def settle(
-        self, sent: Sequence[Waiting], given_up: dict[str, list[Waiting]], now: float
+        self, sent: Sequence[Batch], given_up: dict[str, Sequence[Batch]], now: float
     ) -> None:
         """Book the fate of events: accepted ones go to the log of what was sent, others go.
 
         Does not fail: what the disk does not take note of is remembered, so that an accepted
         event is not sent again by this process at least.
         """
-        ids = [row.id for row in (*sent, *(row for rows in given_up.values() for row in rows))]
+        settled = [*sent, *(batch for batches in given_up.values() for batch in batches)]
         deadline = time.monotonic() + BOOKING_S
         while True:
             try:
                 with self._transaction() as db:
-                    self._settle(db, sent, ids, given_up, now)
+                    self._settle(db, sent, settled, given_up, now)
                 break
             except OutboxUnusable as error:
                 if "locked" in str(error) and time.monotonic() < deadline:
                     time.sleep(0.001)
                     continue
                 logger.debug("outbox: %s; booked without a log", error)
-                self._outbox.book_without_space(ids)
+                self._outbox.book_without_space(ids_of(settled))
                 break
         if not self._on_disk:
             self._outbox.book_late()
@@ -99,24 +103,25 @@ class Delivery:
     def _settle(
         self,
         db: sqlite3.Connection,
-        sent: Sequence[Waiting],
-        ids: Sequence[str],
-        given_up: dict[str, list[Waiting]],
+        sent: Sequence[Batch],
+        settled: Sequence[Batch],
+        given_up: dict[str, Sequence[Batch]],
         now: float,
     ) -> None:
-        if not self._on_disk and delete(db, ids) < len(ids):
-            # Brought to disk in the meantime, because the process ends.
-            self._outbox.unbooked.update(ids)
         if self._on_disk:
-            log_sent(db, self._destination, sent, now)
-            delete(db, ids)
+            log_sent(db, sent, now)
+            for batches in given_up.values():
+                delete(db, batches)
+        elif delete(db, settled) < events_in(settled):
+            # Brought to disk in the meantime, because the process ends.
+            self._outbox.unbooked.update(ids_of(settled))
         if sent:
             db.execute(
                 "UPDATE destination SET failures = 0, rests_until = 0, reason = '' WHERE key = ?",
                 (self._destination.key,),
             )
-        counts = {f"given_up:{reason}": len(rows) for reason, rows in given_up.items()}
-        add_counts(db, {**counts, "sent": len(sent)})
+        counts = {f"given_up:{reason}": events_in(of) for reason, of in given_up.items()}
+        add_counts(db, {**counts, "sent": events_in(sent)})
 
     def postpone(self, rest: Rest, now: float) -> None:
         """Leave the destination alone until `rest.until`."""

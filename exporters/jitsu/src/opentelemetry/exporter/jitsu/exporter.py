@@ -183,7 +183,9 @@ class JitsuSpanExporter(SpanExporter, forks.BeginsAnew):
                 logger.debug("given up %s: %s", span.name, type(error).__name__)
                 continue
             tool = str(event["tool_name"])
-            by_tool.setdefault(tool, []).append(Event(event["eventn_ctx_event_id"], body))
+            by_tool.setdefault(tool, []).append(
+                Event(event["eventn_ctx_event_id"], event["_timestamp"], body)
+            )
         for tool, events in by_tool.items():
             outbox, sender = self._outbox(tool, self._destination)
             evicted = outbox.append(self._destination, events, time.time())

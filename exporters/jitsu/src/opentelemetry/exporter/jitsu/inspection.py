@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from opentelemetry.exporter.jitsu.database import BUSY_TIMEOUT_S
+from opentelemetry.exporter.jitsu.database import BUSY_TIMEOUT_S, OutboxUnusable
+from opentelemetry.exporter.jitsu.destination import Destination
 from opentelemetry.exporter.jitsu.private_files import read_private
 from opentelemetry.exporter.jitsu.rows import MAX_BYTES
-from opentelemetry.exporter.jitsu.waiting import Destination, OutboxUnusable
 
 
 @dataclass(frozen=True)
@@ -88,18 +88,20 @@ def outbox_state(path: Path) -> OutboxState:
     if not os.path.lexists(path):
         return OutboxState()
     with _reading(path) as db:
-        waiting, oldest = db.execute("SELECT count(*), min(recorded_at) FROM event").fetchone()
-        (sent,) = db.execute("SELECT count(*) FROM sent").fetchone()
+        count = "SELECT total(events), min(at) FROM batch WHERE"
+        waiting, oldest = db.execute(f"{count} waiting").fetchone()
+        sent, _ = db.execute(f"{count} NOT waiting").fetchone()
         rows = db.execute(
             "SELECT endpoint, rests_until, reason, "
-            "(SELECT count(*) FROM event WHERE destination = key) FROM destination ORDER BY rowid"
+            "(SELECT total(events) FROM batch WHERE waiting AND destination = key) "
+            "FROM destination ORDER BY rowid"
         ).fetchall()
         counters = dict(db.execute("SELECT name, value FROM counter ORDER BY name").fetchall())
     destinations = tuple(
-        DestinationState(address_of(endpoint), is_encrypted(endpoint), number, until, reason)
+        DestinationState(address_of(endpoint), is_encrypted(endpoint), int(number), until, reason)
         for endpoint, until, reason, number in rows
     )
-    return OutboxState(waiting, oldest, sent, destinations, counters)
+    return OutboxState(int(waiting), oldest, int(sent), destinations, counters)
 
 
 def sent_events(path: Path, since: float = 0.0) -> list[SentEvent]:
@@ -116,14 +118,15 @@ def sent_events(path: Path, since: float = 0.0) -> list[SentEvent]:
         return []
     with _reading(path) as db:
         rows = db.execute(
-            "SELECT id, sent_at, endpoint, body FROM sent "
-            "LEFT JOIN destination ON destination.key = sent.destination "
-            "WHERE sent_at >= ? ORDER BY sent_at, seq",
+            "SELECT at, endpoint, body FROM batch "
+            "LEFT JOIN destination ON destination.key = batch.destination "
+            "WHERE NOT waiting AND at >= ? ORDER BY at, seq",
             (since,),
         ).fetchall()
     return [
-        SentEvent(event_id, sent_at, address_of(endpoint or ""), json.loads(body))
-        for event_id, sent_at, endpoint, body in rows
+        SentEvent(event["eventn_ctx_event_id"], sent_at, address_of(endpoint or ""), event)
+        for sent_at, endpoint, body in rows
+        for event in map(json.loads, body.split(b"\n"))
     ]
 
 
@@ -141,7 +144,8 @@ def destinations(path: Path, *, with_waiting: bool = False) -> list[Destination]
         return []
     with _reading(path) as db:
         rows = db.execute(
-            "SELECT endpoint, token, EXISTS (SELECT 1 FROM event WHERE destination = key) "
+            "SELECT endpoint, token, "
+            "EXISTS (SELECT 1 FROM batch WHERE waiting AND destination = key) "
             "FROM destination ORDER BY rowid"
         ).fetchall()
     return [
@@ -156,8 +160,8 @@ def left_beside(path: Path) -> int:
     number = 0
     for leftover in (path.parent / "spool" / path.stem).glob("*.jsonl"):
         try:
-            _, rows = json.loads(read_private(leftover, 4 * MAX_BYTES))
-            number += len(rows)
+            _, batches = json.loads(read_private(leftover, 4 * MAX_BYTES))
+            number += sum(ids.count(" ") + 1 for _, _, _, _, ids, _ in batches)
         except (OSError, ValueError, TypeError):  # taken in meanwhile, or not written by us
             continue
     return number

@@ -13,29 +13,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from opentelemetry.exporter.jitsu import forks
-from opentelemetry.exporter.jitsu.database import SCHEMA, atomic, is_corrupt, set_aside, transaction
+from opentelemetry.exporter.jitsu.batch import Batch, Event, batches_of, events_in
+from opentelemetry.exporter.jitsu.database import (
+    SCHEMA,
+    OutboxUnusable,
+    atomic,
+    is_corrupt,
+    set_aside,
+    transaction,
+)
 from opentelemetry.exporter.jitsu.delivery import Delivery
+from opentelemetry.exporter.jitsu.destination import Destination, Rest
 from opentelemetry.exporter.jitsu.lock import exclusive
 from opentelemetry.exporter.jitsu.private_files import read_private, write_private
 from opentelemetry.exporter.jitsu.rows import (
     MAX_BYTES,
+    WAITING,
+    Known,
     add_counts,
-    copy,
     count_waiting,
-    delete,
+    delete_events,
     insert,
+    known,
     prune,
 )
-from opentelemetry.exporter.jitsu.waiting import (
-    Destination,
-    Event,
-    OutboxUnusable,
-    Rest,
-    Row,
-    Waiting,
-)
 
-__all__ = ["Delivery", "Destination", "Event", "Outbox", "OutboxUnusable", "Rest", "Waiting"]
+__all__ = ["Delivery", "Destination", "Event", "Outbox", "OutboxUnusable", "Rest"]
 
 logger = logging.getLogger("usage_telemetry.exporter.jitsu")
 
@@ -65,7 +68,7 @@ class Outbox(forks.BeginsAnew):
         # another process could take them.
         self._memory_is_served = False
         # What a leaving process wrote beside a database that could not be used.
-        self._leftover: tuple[Path, list[tuple[str, str, str]], list[Row]] | None = None
+        self._leftover: tuple[Path, list[Known], list[Batch]] | None = None
         self._disk_failed = False
         # Ids that an endpoint has accepted while the disk refused to write that down.
         self.unbooked: set[str] = set()
@@ -84,14 +87,15 @@ class Outbox(forks.BeginsAnew):
         Returns:
             How many older events had to go because of a cap.
         """
+        batches = list(batches_of(destination.key, events, now))
         try:
             with self._disk(spilling=True) as db:
-                insert(db, destination, events, now)
+                insert(db, [known(destination)], batches)
                 return prune(db, now)
         except OutboxUnusable as error:
             logger.debug("outbox: %s; kept in memory", error)
         with self._memory_db() as db:
-            insert(db, destination, events, now)
+            insert(db, [known(destination)], batches)
             return prune(db, now)
 
     def spill(self, now: float) -> bool:
@@ -116,24 +120,24 @@ class Outbox(forks.BeginsAnew):
         if self.path is None or (not self._disk_failed and self.spill(now)):
             return
         with self._mutex:
-            rows = self._memory_rows()
-            if not rows:
+            batches = self._memory_batches()
+            if not batches:
                 return
             name = f"{time.time_ns():020d}-{os.urandom(4).hex()}.jsonl"
-            self._leftover = (self._leftovers / name, self._memory_destinations(), rows)
+            self._leftover = (self._leftovers / name, self._memory_destinations(), batches)
             self._forget_memory()
         try:
             self._write_leftover()
         except OSError as error:  # no disk at all: nothing is left to try
-            logger.debug("lost %d event(s) at exit: %s", len(rows), error)
+            logger.debug("lost %d event(s) at exit: %s", events_in(batches), error)
 
     def _write_leftover(self) -> None:
         if self._leftover is None:
             return
-        path, destinations, rows = self._leftover
-        if rows:
-            body = [destinations, [[*row[:3], row[3].decode()] for row in rows]]
-            write_private(path, json.dumps(body).encode())
+        path, destinations, batches = self._leftover
+        if batches:
+            content = [destinations, [[*one[:5], one.body.decode()] for one in batches]]
+            write_private(path, json.dumps(content).encode())
         else:
             path.unlink(missing_ok=True)
 
@@ -143,9 +147,13 @@ class Outbox(forks.BeginsAnew):
             return
         for path in sorted(self._leftovers.glob("*.jsonl")):
             try:
-                destinations, rows = json.loads(read_private(path, 4 * MAX_BYTES))
+                destinations, batches = json.loads(read_private(path, 4 * MAX_BYTES))
                 with self._disk() as db:
-                    copy(db, destinations, [(*row[:3], row[3].encode()) for row in rows])
+                    insert(
+                        db,
+                        destinations,
+                        [Batch._make((*of[:5], of[5].encode(), 0)) for of in batches],
+                    )
             except OutboxUnusable:
                 return
             except Exception as error:  # not written by us, or half of it
@@ -203,10 +211,6 @@ class Outbox(forks.BeginsAnew):
 
     # -- booking -----------------------------------------------------------------------------
 
-    def booked_late(self, event_id: str) -> bool:
-        """The event was accepted, and the disk did not take note of it yet."""
-        return event_id in self.unbooked
-
     def book_without_space(self, ids: Sequence[str]) -> None:
         """Forget events that are settled, on a disk that has no room for a journal or a log."""
         self.unbooked.update(ids)
@@ -217,15 +221,15 @@ class Outbox(forks.BeginsAnew):
         if not self.unbooked:
             return
         if self._leftover is not None:
-            path, destinations, rows = self._leftover
-            rows = [row for row in rows if row[0] not in self.unbooked]
-            self._leftover = (path, destinations, rows)
+            path, destinations, batches = self._leftover
+            left = [rest for one in batches if (rest := one.without(self.unbooked)) is not None]
+            self._leftover = (path, destinations, left)
             with suppress(OSError):
                 self._write_leftover()
         ids = list(self.unbooked)
         with suppress(OutboxUnusable):
             with self._disk(journal="MEMORY") as db:
-                delete(db, ids)
+                delete_events(db, ids)
             self.unbooked.difference_update(ids)
 
     # -- connections -------------------------------------------------------------------------
@@ -245,11 +249,11 @@ class Outbox(forks.BeginsAnew):
         with self._mutex, forks.whole():
             try:
                 with transaction(self.path, journal, again=self._disk_failed) as db:
-                    rows = self._memory_rows() if spilling and not self._memory_is_served else []
-                    if rows:
-                        copy(db, self._memory_destinations(), rows)
+                    spill = spilling and not self._memory_is_served and self._memory is not None
+                    if spill:
+                        insert(db, self._memory_destinations(), self._memory_batches())
                     yield db
-                if rows:
+                if spill:
                     self._forget_memory()
                 self._disk_failed = False
             except sqlite3.DatabaseError as error:
@@ -273,18 +277,16 @@ class Outbox(forks.BeginsAnew):
             with atomic(self._memory):
                 yield self._memory
 
-    def _memory_rows(self) -> list[Row]:
+    def _memory_batches(self) -> list[Batch]:
         if self._memory is None:
             return []
-        return self._memory.execute(
-            "SELECT id, destination, recorded_at, body FROM event ORDER BY seq"
-        ).fetchall()
+        return [Batch._make(row) for row in self._memory.execute(f"{WAITING} ORDER BY seq")]
 
-    def _memory_destinations(self) -> list[tuple[str, str, str]]:
+    def _memory_destinations(self) -> list[Known]:
         if self._memory is None:
             return []
         return self._memory.execute("SELECT key, endpoint, token FROM destination").fetchall()
 
     def _forget_memory(self) -> None:
         if self._memory is not None:
-            self._memory.execute("DELETE FROM event")
+            self._memory.execute("DELETE FROM batch")

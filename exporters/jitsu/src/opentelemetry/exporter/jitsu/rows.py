@@ -3,99 +3,175 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from opentelemetry.exporter.jitsu.waiting import Destination, Event, Row, Waiting
+from opentelemetry.exporter.jitsu.batch import MAX_EVENTS as MAX_BATCH_EVENTS
+from opentelemetry.exporter.jitsu.batch import Batch
+from opentelemetry.exporter.jitsu.destination import Destination
 
 MAX_AGE_S = 7 * 24 * 3600
 """Usage a week old still counts for the week it happened in; older news only misleads."""
-MAX_ROWS = 10_000
-"""Some 6 MB of typical events: weeks of a busy UI, minutes of a runaway loop."""
+MAX_EVENTS = 10_000
+"""Some 5 MB of typical events: weeks of a busy UI, minutes of a runaway loop."""
 MAX_BYTES = 10 * 1024 * 1024
 """What a telemetry file may take of a user's disk without being noticed."""
 SENT_MAX_AGE_S = 30 * 24 * 3600
 """How long a user can look up what was sent."""
-SENT_MAX_ROWS = 10_000
+SENT_MAX_EVENTS = 10_000
 """The log of what was sent obeys the same disk budget as what waits."""
 
+Known = tuple[str, str, str]
+"""A destination as the outbox knows it: key, endpoint, token."""
 
-def insert(
-    db: sqlite3.Connection, destination: Destination, events: Sequence[Event], now: float
-) -> None:
-    key = destination.key
-    copy(
-        db,
-        [(key, destination.endpoint, destination.token)],
-        [(event.id, key, now, event.body) for event in events],
-    )
+WAITING = "SELECT destination, at, first, last, ids, body, seq FROM batch WHERE waiting "
 
 
-def copy(
-    db: sqlite3.Connection,
-    destinations: Sequence[tuple[str, str, str]],
-    rows: Sequence[Row],
-) -> None:
-    """Insert events that are new; one that waits or was sent already is not taken again."""
+def known(destination: Destination) -> Known:
+    return destination.key, destination.endpoint, destination.token
+
+
+def insert(db: sqlite3.Connection, destinations: Iterable[Known], batches: Iterable[Batch]) -> None:
+    """Put in events that are new; one that waits or was sent already is not taken again."""
     db.executemany(
         "INSERT OR IGNORE INTO destination (key, endpoint, token) VALUES (?,?,?)", destinations
     )
-    db.executemany(
-        "INSERT OR IGNORE INTO event (id, destination, recorded_at, body) "
-        "SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM sent WHERE id = ?1)",
-        rows,
+    for batch in batches:
+        new = batch.without(_already_there(db, batch))
+        if new is not None:
+            _insert(db, new, waiting=True)
+
+
+def _insert(db: sqlite3.Connection, batch: Batch, *, waiting: bool) -> int:
+    """A row's `seq` counts events, not rows: it is the place of its last one. Returns it."""
+    cursor = db.execute(
+        "INSERT INTO batch (destination, at, first, last, ids, body, waiting, events, seq) VALUES "
+        "(?1,?2,?3,?4,?5,?6,?7,?8, (SELECT coalesce(max(seq), 0) FROM batch) + ?8)",
+        (*batch[:6], waiting, batch.events),
     )
+    return int(cursor.lastrowid or 0)
 
 
-def delete(db: sqlite3.Connection, ids: Sequence[str]) -> int:
-    """By id, not by seq: another process may have begun a new file since they were taken."""
-    return db.executemany("DELETE FROM event WHERE id = ?", [(one,) for one in ids]).rowcount
-
-
-def log_sent(
-    db: sqlite3.Connection, destination: Destination, sent: Sequence[Waiting], now: float
-) -> None:
-    db.executemany(
-        "INSERT OR REPLACE INTO sent (id, destination, sent_at, body) VALUES (?,?,?,?)",
-        [(row.id, destination.key, now, row.body) for row in sent],
+def _already_there(db: sqlite3.Connection, batch: Batch) -> set[str]:
+    """An event keeps its `_timestamp`, so that only batches of the same time can hold it."""
+    mine = set(batch.ids.split(" "))
+    rows = db.execute(
+        "SELECT ids FROM batch WHERE last >= ? AND first <= ?", (batch.first, batch.last)
     )
-    db.execute("DELETE FROM sent WHERE seq <= (SELECT max(seq) FROM sent) - ?", (SENT_MAX_ROWS,))
-    _delete_older(db, "sent", "sent_at", now - SENT_MAX_AGE_S)
+    return {one for (ids,) in rows for one in mine.intersection(ids.split(" "))}
+
+
+def waiting(db: sqlite3.Connection, destination: Destination) -> Iterator[Batch]:
+    """What waits for a destination, the oldest first."""
+    rows = db.execute(f"{WAITING} AND destination = ? ORDER BY seq", (destination.key,))
+    return map(Batch._make, rows)
+
+
+def delete(db: sqlite3.Connection, batches: Iterable[Batch]) -> int:
+    """Remove the events of these batches; how many of them there were."""
+    deleted = 0
+    for batch in batches:
+        row = (batch.seq, batch.ids)
+        if db.execute("DELETE FROM batch WHERE waiting AND seq = ? AND ids = ?", row).rowcount:
+            deleted += batch.events
+        else:
+            deleted += delete_events(db, batch.ids.split(" "))
+    return deleted
+
+
+def delete_events(db: sqlite3.Connection, ids: Collection[str]) -> int:
+    """Remove events that wait, whatever batch they are in; how many of them there were."""
+    unwanted = set(ids)
+    deleted = 0
+    for seq, of_batch in db.execute("SELECT seq, ids FROM batch WHERE waiting").fetchall():
+        if not unwanted.isdisjoint(of_batch.split(" ")):
+            batch = Batch._make(db.execute(f"{WAITING} AND seq = ?", (seq,)).fetchone())
+            rest = batch.without(unwanted)
+            _replace(db, batch, rest)
+            deleted += batch.events - (rest.events if rest else 0)
+    return deleted
+
+
+def _replace(db: sqlite3.Connection, batch: Batch, rest: Batch | None) -> None:
+    if rest is None:
+        db.execute("DELETE FROM batch WHERE seq = ?", (batch.seq,))
+    else:
+        db.execute(
+            "UPDATE batch SET ids = ?, body = ?, events = ? WHERE seq = ?",
+            (rest.ids, rest.body, rest.events, rest.seq),
+        )
+
+
+def log_sent(db: sqlite3.Connection, batches: Sequence[Batch], now: float) -> None:
+    """Note what an endpoint has accepted, and forget what was noted long ago.
+
+    The row itself becomes the note, which SQLite writes without touching the body. Where it is not
+    what it was when it was taken (another process has begun a new file since, or only some of its
+    events were sent), the note is a row of its own.
+    """
+    newest = 0
+    for batch in batches:
+        if db.execute(
+            "UPDATE batch SET waiting = 0, at = ? WHERE waiting AND seq = ? AND ids = ?",
+            (now, batch.seq, batch.ids),
+        ).rowcount:
+            newest = max(newest, batch.seq)
+        else:
+            delete_events(db, batch.ids.split(" "))
+            newest = _insert(db, batch._replace(recorded_at=now), waiting=False)
+    too_many = (newest - SENT_MAX_EVENTS + MAX_BATCH_EVENTS,)
+    db.execute("DELETE FROM batch WHERE NOT waiting AND seq <= ?", too_many)
+    horizon = now - SENT_MAX_AGE_S
+    oldest = db.execute("SELECT at FROM batch WHERE NOT waiting ORDER BY seq LIMIT 1").fetchone()
+    if oldest is not None and oldest[0] < horizon:
+        db.execute("DELETE FROM batch WHERE NOT waiting AND at < ?", (horizon,))
 
 
 def prune(db: sqlite3.Connection, now: float) -> int:
     """Apply the caps, oldest first; how many events went, each counted under its reason."""
     counts = {}
-    counts["given_up:over_age"] = _delete_older(db, "event", "recorded_at", now - MAX_AGE_S)
-    rows = count_waiting(db)
-    if rows > MAX_ROWS:
-        cursor = db.execute(
-            "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT ?)",
-            (rows - MAX_ROWS,),
-        )
-        counts["given_up:over_rows"] = cursor.rowcount
-    if _file_bytes(db) > MAX_BYTES and _body_bytes(db) > MAX_BYTES:
-        cursor = db.execute(
-            "DELETE FROM event WHERE seq IN (SELECT seq FROM "
-            "(SELECT seq, sum(length(body)) OVER (ORDER BY seq DESC) AS kept FROM event) "
-            "WHERE kept > ?)",
-            (MAX_BYTES,),
-        )
-        counts["given_up:over_bytes"] = cursor.rowcount
+    # From the index alone: most often this is all there is to it.
+    events, oldest = db.execute(
+        "SELECT total(events), min(seq) FROM batch WHERE waiting"
+    ).fetchone()
+    if oldest is not None and _is_aged(db, oldest, now - MAX_AGE_S):
+        counts["given_up:over_age"] = _delete_aged(db, now - MAX_AGE_S)
+        events -= counts["given_up:over_age"]
+    if events > MAX_EVENTS:
+        counts["given_up:over_events"] = _delete_oldest(db, events=int(events) - MAX_EVENTS)
+    if _file_bytes(db) > MAX_BYTES and (size := _body_bytes(db)) > MAX_BYTES:
+        counts["given_up:over_bytes"] = _delete_oldest(db, size=size - MAX_BYTES)
     evicted = sum(counts.values())
     if evicted:
         add_counts(db, counts)
     return evicted
 
 
-def _delete_older(db: sqlite3.Connection, table: str, column: str, horizon: float) -> int:
-    """Delete rows up to the first that is young enough, without looking at all the others."""
-    young = db.execute(
-        f"SELECT seq FROM {table} WHERE {column} >= ? ORDER BY seq LIMIT 1",  # noqa: S608
-        (horizon,),
-    ).fetchone()
-    if young is None:
-        return db.execute(f"DELETE FROM {table}").rowcount  # noqa: S608
-    return db.execute(f"DELETE FROM {table} WHERE seq < ?", young).rowcount  # noqa: S608
+def _is_aged(db: sqlite3.Connection, seq: int, horizon: float) -> bool:
+    row = db.execute("SELECT at < ? FROM batch WHERE seq = ?", (horizon, seq)).fetchone()
+    return bool(row[0])
+
+
+def _delete_aged(db: sqlite3.Connection, horizon: float) -> int:
+    aged = "FROM batch WHERE waiting AND at < ?"
+    number = db.execute(f"SELECT total(events) {aged}", (horizon,)).fetchone()[0]
+    db.execute(f"DELETE {aged}", (horizon,))
+    return int(number)
+
+
+def _delete_oldest(db: sqlite3.Connection, *, events: int = 0, size: int = 0) -> int:
+    """Delete the oldest events, as many as make up a number or a size; how many they were."""
+    deleted = freed = 0
+    while deleted < events or freed < size:
+        batch = Batch._make(db.execute(f"{WAITING} ORDER BY seq LIMIT 1").fetchone())
+        index = 0
+        for line in batch.body.split(b"\n"):
+            if deleted >= events and freed >= size:
+                break
+            freed += len(line) + 1
+            deleted += 1
+            index += 1
+        _replace(db, batch, batch.part(index))
+    return deleted
 
 
 def _file_bytes(db: sqlite3.Connection) -> int:
@@ -106,16 +182,16 @@ def _file_bytes(db: sqlite3.Connection) -> int:
     return int(pages * page_bytes)
 
 
-def _body_bytes(db: sqlite3.Connection) -> float:
-    return float(db.execute("SELECT total(length(body)) FROM event").fetchone()[0])
+def _body_bytes(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT total(length(body) + 1) FROM batch WHERE waiting").fetchone()[0])
 
 
 def count_waiting(db: sqlite3.Connection, destination: Destination | None = None) -> int:
     if destination is None:
-        row = db.execute("SELECT count(*) FROM event").fetchone()
+        row = db.execute("SELECT total(events) FROM batch WHERE waiting").fetchone()
     else:
         row = db.execute(
-            "SELECT count(*) FROM event WHERE destination = ?", (destination.key,)
+            "SELECT total(events) FROM batch WHERE waiting AND destination = ?", (destination.key,)
         ).fetchone()
     return int(row[0])
 

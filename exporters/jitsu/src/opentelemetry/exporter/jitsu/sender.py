@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.exporter.jitsu.batch import Batch, events_in, halves
 from opentelemetry.exporter.jitsu.client import Answer, JitsuClient, Outcome
 from opentelemetry.exporter.jitsu.lock import LockBusy
 from opentelemetry.exporter.jitsu.outbox import (
@@ -18,13 +19,12 @@ from opentelemetry.exporter.jitsu.outbox import (
     Outbox,
     OutboxUnusable,
     Rest,
-    Waiting,
 )
 
 logger = logging.getLogger("usage_telemetry.exporter.jitsu")
 
-MAX_BATCH_EVENTS = 512
-MAX_BATCH_BYTES = 512 * 1024
+MAX_REQUEST_EVENTS = 512
+MAX_REQUEST_BYTES = 512 * 1024
 """Half of the 1 MB at which common proxies refuse a request; the servers themselves take more."""
 
 BACKOFF_BASE_S = 1.0
@@ -298,13 +298,13 @@ class Sender:
 
     def _deliver_batch(self, delivery: Delivery, urgent: bool) -> tuple[Pause | None, bool]:
         now = time.time()
-        rest = delivery.rest(now)
+        most = 1 if self._arrays_refused else MAX_REQUEST_EVENTS
+        rest, batches = delivery.take(most, MAX_REQUEST_BYTES, now)
         if rest.until > now and not (urgent and not rest.binding):
             return Pause(min(rest.until - now, REST_S)), False
-        batch = delivery.take(1 if self._arrays_refused else MAX_BATCH_EVENTS, MAX_BATCH_BYTES)
-        if not batch:
+        if not batches:
             return None, False
-        answer = self._send(delivery, batch)
+        answer = self._send(delivery, batches)
         self._client.finish()
         if answer is None:
             return None, True
@@ -312,8 +312,8 @@ class Sender:
             return None, False
         return Pause(self._postpone(delivery, rest, answer)), False
 
-    def _send(self, delivery: Delivery, batch: Sequence[Waiting]) -> Answer | None:
-        """Send a batch, in parts where the endpoint refuses it whole.
+    def _send(self, delivery: Delivery, batches: Sequence[Batch]) -> Answer | None:
+        """Send batches in one request, in parts where the endpoint refuses it whole.
 
         Returns:
             None if the fate of every event is settled, else the answer that says when to retry.
@@ -324,14 +324,15 @@ class Sender:
             self._sending = True
             self._sending_since = time.monotonic()
         try:
-            return self._settle(delivery, batch, self._client.post([one.body for one in batch]))
+            answer = self._client.post([batch.body for batch in batches])
+            return self._settle(delivery, batches, answer)
         finally:
             with self._condition:
                 self._sending = self._booking = False
                 self._condition.notify_all()
 
     def _settle(
-        self, delivery: Delivery, batch: Sequence[Waiting], answer: Answer
+        self, delivery: Delivery, batches: Sequence[Batch], answer: Answer
     ) -> Answer | None:
         self._booking = answer.outcome is Outcome.SENT
         self._count("requests", 1)
@@ -339,45 +340,46 @@ class Sender:
         if answer.outcome is Outcome.SENT:
             self._refusals = 0
             self._accepted = True
-            delivery.settle(batch, {}, now)
-            self._count("sent", len(batch))
+            delivery.settle(batches, {}, now)
+            self._count("sent", events_in(batches))
             return None
         if answer.outcome is Outcome.SPLIT:
-            return self._split(delivery, batch, answer)
+            return self._split(delivery, batches, answer)
         if answer.outcome is Outcome.GIVE_UP:
-            self._give_up(delivery, batch, answer.reason)
+            self._give_up(delivery, batches, answer.reason)
             return None
         return answer
 
-    def _split(self, delivery: Delivery, batch: Sequence[Waiting], answer: Answer) -> Answer | None:
-        if len(batch) == 1:
+    def _split(self, delivery: Delivery, batches: Sequence[Batch], answer: Answer) -> Answer | None:
+        number = events_in(batches)
+        if number == 1:
             self._refusals += 1
             if self._refusals >= (
                 REFUSALS_IN_A_ROW_OF_A_FRIEND if self._accepted else REFUSALS_IN_A_ROW
             ):
                 return Answer(Outcome.REST, answer.reason)
-            self._give_up(delivery, batch, answer.reason)
+            self._give_up(delivery, batches, answer.reason)
             return None
         refusals = self._refusals
-        middle = len(batch) // 2
-        parts = [batch[:middle], batch[middle:]]
+        parts = halves(batches)
         while parts:
             part = parts.pop(0)
-            if self._arrays_refused and len(part) > 1:
-                parts = [[one] for one in part] + parts
+            if self._arrays_refused and events_in(part) > 1:
+                parts = halves(part) + parts
                 continue
             unsettled = self._send(delivery, part)
             if unsettled is not None:
                 return unsettled
-        if len(batch) == 2 and refusals == self._refusals == 0:
+        if number == 2 and refusals == self._refusals == 0:
             # Refused together, accepted one by one: this server does not know arrays.
             self._arrays_refused = True
         return None
 
-    def _give_up(self, delivery: Delivery, batch: Sequence[Waiting], reason: str) -> None:
-        delivery.settle([], {reason: list(batch)}, time.time())
-        self._count(f"given_up:{reason}", len(batch))
-        logger.debug("given up %d event(s): %s", len(batch), reason)
+    def _give_up(self, delivery: Delivery, batches: Sequence[Batch], reason: str) -> None:
+        delivery.settle([], {reason: batches}, time.time())
+        number = events_in(batches)
+        self._count(f"given_up:{reason}", number)
+        logger.debug("given up %d event(s): %s", number, reason)
 
     def _postpone(self, delivery: Delivery, rest: Rest, answer: Answer) -> float:
         """Book how long the destination is left alone, and return it in seconds."""
