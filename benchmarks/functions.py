@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import table
 from benchmarks.process import environment, new_home
-from usage_telemetry.record import Record, new_ids
+from usage_telemetry.record import Record, with_ids
 from usage_telemetry.spans import Spans
 
 BATCH = 512
@@ -55,7 +55,7 @@ def main() -> None:
 
 def run() -> None:
     import pyperf
-    from opentelemetry.exporter.jitsu.event import encode, event_from_span, resource_fields
+    from opentelemetry.exporter.jitsu.event import encode, encode_resource, span_fields
 
     from benchmarks.senders import ACTION, TOOL, VERSION, telemetry
     from usage_telemetry import Telemetry
@@ -73,19 +73,19 @@ def run() -> None:
     record = Record(ACTION, "service_backend", {"project_count": 3}, None, now_ns, now_ns)
     resource = resource_attributes(tool=TOOL, version=VERSION, user_id="0" * 36)
     spans = Spans(resource)
-    records = [(record, new_ids()) for _ in range(BATCH)]
+    records = with_ids([record] * BATCH)
     made = spans.make(records)
-    surroundings = resource_fields(made[0].resource.attributes)
-    event = event_from_span(made[0])
-    assert event is not None
+    further = encode_resource(made[0].resource.attributes)
+    fields = span_fields(made[0])
+    assert fields is not None
 
     runner = pyperf.Runner()
     runner.bench_func("validate", declared.validate, "project_count", 3)
     runner.bench_func("record", lambda: ours.record(ACTION, project_count=3))
     runner.bench_func("opted out", lambda: off.record(ACTION, project_count=3))
     runner.bench_func("span", spans.make, records, inner_loops=BATCH)
-    runner.bench_func("event", lambda: event_from_span(made[0], surroundings=surroundings))
-    runner.bench_func("encode", encode, event)
+    runner.bench_func("event", span_fields, made[0])
+    runner.bench_func("encode", encode, fields, further)
 
 
 class _Nowhere:

@@ -14,8 +14,10 @@ from opentelemetry.exporter.jitsu.event import (
     MAX_EVENT_BYTES,
     EventRefused,
     encode,
+    encode_resource,
     environment_fields,
     event_from_span,
+    span_fields,
     timestamp_from_ns,
 )
 
@@ -44,6 +46,21 @@ def test_an_event_has_the_documented_fields_and_no_other(spans: Any) -> None:
     assert set(event) == DOCUMENTED
     assert event["extra"] == {"kind": "x"}
     assert event["python_version"] == {"major": 3, "minor": 11, "patch": 7}
+
+
+def test_what_all_events_of_a_resource_share_is_written_once_and_makes_no_difference(
+    spans: Any,
+) -> None:
+    (span,) = spans(1, **{"usage.extra.kind": "x"})
+    further = encode_resource(span.resource.attributes)
+    for options in ({}, {"no_ip": True}, {"utc_time": True}):
+        fields, event = span_fields(span, **options), event_from_span(span, **options)
+        assert fields is not None
+        assert event is not None
+        assert encode(fields, further) == encode(event)
+    with pytest.raises(EventRefused) as refused:
+        encode_resource({"service.version": b"bytes"})
+    assert refused.value.reason == "not_json"
 
 
 def test_a_span_without_an_action_is_no_event(spans: Any) -> None:

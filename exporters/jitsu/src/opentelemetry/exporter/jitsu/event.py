@@ -10,7 +10,9 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from hashlib import sha256
+from functools import lru_cache
+from hashlib import blake2b
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,11 +43,7 @@ class EventRefused(ValueError):
 
 
 def event_from_span(
-    span: ReadableSpan,
-    *,
-    no_ip: bool = False,
-    utc_time: bool = False,
-    surroundings: Mapping[str, Any] | None = None,
+    span: ReadableSpan, *, no_ip: bool = False, utc_time: bool = False
 ) -> dict[str, Any] | None:
     """The documented event of one span, or None for a span that carries no usage action.
 
@@ -54,18 +52,25 @@ def event_from_span(
         no_ip: Send ``source_ip: null``, so that not even the masked address is stored.
         utc_time: Repeat the time as ``utc_time``, the one time that Jitsu 2 keeps for an event
             that waited offline. Not in the documented event.
-        surroundings: `resource_fields` of the span's resource, from a caller who has them: a
-            resource is the same for all spans of a provider.
     """
+    fields = span_fields(span, no_ip=no_ip, utc_time=utc_time)
+    return None if fields is None else {**fields, **resource_fields(span.resource.attributes)}
+
+
+def span_fields(
+    span: ReadableSpan, *, no_ip: bool = False, utc_time: bool = False
+) -> dict[str, Any] | None:
+    """What an event says about the action itself; see `event_from_span`."""
     # A dict of our own: each look into the SDK's mapping costs as much as this one copy.
-    attributes: dict[str, Any] = dict(span.attributes or {})
+    given = span.attributes
+    attributes: dict[str, Any] = (
+        given.copy() if isinstance(given, MappingProxyType) else dict(given or {})
+    )
     action = attributes.get(ACTION)
     if not isinstance(action, str):
         return None
-    if surroundings is None:
-        surroundings = resource_fields(span.resource.attributes)
     timestamp = timestamp_from_ns(span.start_time or 0)
-    event: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "_timestamp": timestamp,
         "action": action,
         "error": attributes.get(ERROR_TYPE),
@@ -77,13 +82,12 @@ def event_from_span(
         },
         "interface": attributes.get(INTERFACE),
         "src": "api",
-        **surroundings,
     }
     if no_ip:
-        event["source_ip"] = None
+        fields["source_ip"] = None
     if utc_time:
-        event["utc_time"] = timestamp
-    return event
+        fields["utc_time"] = timestamp
+    return fields
 
 
 def resource_fields(resource: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,8 +115,13 @@ def environment_fields(resource: Mapping[str, Any]) -> dict[str, Any]:
 
 def timestamp_from_ns(time_ns: int) -> str:
     """UTC with six digits and Z, exactly as documented: ``2023-07-07T14:08:44.332528Z``."""
-    moment = _EPOCH + timedelta(microseconds=time_ns // 1000)
-    return moment.isoformat(timespec="microseconds") + "Z"
+    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
+    return f"{_to_the_second(seconds)}.{rest_ns // 1000:06d}Z"
+
+
+@lru_cache(maxsize=8)
+def _to_the_second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def event_id(span: ReadableSpan) -> str:
@@ -122,32 +131,56 @@ def event_id(span: ReadableSpan) -> str:
     that seed it (as data science does) would all make the same ids.
     """
     context = span.context
-    identity = f"{context.trace_id:032x}{context.span_id:016x}{span.start_time}" if context else ""
-    digest = bytearray(sha256(identity.encode()).digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x40  # version 4 and variant of RFC 9562, 5.4
-    digest[8] = digest[8] & 0x3F | 0x80
-    text = digest.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    identity = (context.trace_id, context.span_id) if context else (0, 0)
+    digits = blake2b(b"%x-%x-%d" % (*identity, span.start_time or 0), digest_size=16).hexdigest()
+    # Version 4 and variant of RFC 9562, 5.4.
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 _compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 """Made once: `json.dumps` makes an encoder for each call."""
 
 
-def encode(event: Mapping[str, Any]) -> bytes:
+def encode(event: Mapping[str, Any], further: str = "") -> bytes:
     """Compact JSON in UTF-8.
+
+    Args:
+        event: An event, or some of its fields.
+        further: The others, from `encode_resource`.
 
     Raises:
         EventRefused: The event is over 8 KiB, or holds what JSON cannot carry (NaN, bytes, half a
             surrogate pair).
     """
+    text = _encode(event)
     try:
         # Not ASCII-escaped: a lone surrogate then fails to encode, instead of leaving as "\\ud800".
-        body = _compact.encode(event).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise EventRefused("not_json", f"the event cannot be written as JSON: {error}") from None
+        body = (f"{text[:-1]},{further}}}" if further else text).encode()
+    except UnicodeEncodeError as error:
+        raise _not_json(error) from None
     if len(body) > MAX_EVENT_BYTES:
         raise EventRefused(
             "over_8_kib", f"the event has {len(body)} bytes, {MAX_EVENT_BYTES} are allowed"
         )
     return body
+
+
+def encode_resource(resource: Mapping[str, Any]) -> str:
+    """`resource_fields` as `encode` takes them: the same for all spans of a provider.
+
+    Raises:
+        EventRefused: They hold what JSON cannot carry.
+    """
+    return _encode(resource_fields(resource))[1:-1]
+
+
+def _encode(fields: Mapping[str, Any]) -> str:
+    try:
+        return _compact.encode(fields)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _not_json(error) from None
+
+
+def _not_json(error: Exception) -> EventRefused:
+    return EventRefused("not_json", f"the event cannot be written as JSON: {error}")

@@ -16,8 +16,8 @@ from opentelemetry.exporter.jitsu.configuration import Configuration, default_st
 from opentelemetry.exporter.jitsu.event import (
     EventRefused,
     encode,
-    event_from_span,
-    resource_fields,
+    encode_resource,
+    span_fields,
 )
 from opentelemetry.exporter.jitsu.outbox import Destination, Event, Outbox
 from opentelemetry.exporter.jitsu.sender import Sender
@@ -164,29 +164,26 @@ class JitsuSpanExporter(SpanExporter, forks.BeginsAnew):
         refused: Counter[str] = Counter()
         resource: Resource | None = None
         for span in spans:
-            if span.resource is not resource:  # the same for all spans of a provider
-                resource = span.resource
-                surroundings = resource_fields(resource.attributes)
             try:
-                event = event_from_span(
-                    span, no_ip=self._no_ip, utc_time=self._utc_time, surroundings=surroundings
-                )
-                if event is None:
+                fields = span_fields(span, no_ip=self._no_ip, utc_time=self._utc_time)
+                if fields is None:
                     continue
-                body = encode(event)
+                if span.resource is not resource:  # the same for all spans of a provider
+                    further = encode_resource(span.resource.attributes)
+                    resource = span.resource
+                    events = by_tool.setdefault(str(resource.attributes.get("service.name")), [])
+                body = encode(fields, further)
             except EventRefused as error:
                 refused[error.reason] += 1
                 logger.debug("given up %s: %s", span.name, error)
-                continue
             except Exception as error:  # a time beyond the year 9999: one span, not its batch
                 refused["not_an_event"] += 1
                 logger.debug("given up %s: %s", span.name, type(error).__name__)
-                continue
-            tool = str(event["tool_name"])
-            by_tool.setdefault(tool, []).append(
-                Event(event["eventn_ctx_event_id"], event["_timestamp"], body)
-            )
+            else:
+                events.append(Event(fields["eventn_ctx_event_id"], fields["_timestamp"], body))
         for tool, events in by_tool.items():
+            if not events:
+                continue
             outbox, sender = self._outbox(tool, self._destination)
             evicted = outbox.append(self._destination, events, time.time())
             self._count("queued", len(events))
