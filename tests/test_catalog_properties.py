@@ -116,9 +116,9 @@ class Taken:
         self.spans: list[Any] = []
 
     def submit(self, record: Any) -> None:
-        from usage_telemetry.record import new_ids
+        from usage_telemetry.record import with_ids
 
-        self.spans += self._spans.make([(record, new_ids())])
+        self.spans += self._spans.make(with_ids([record]))
 
     def flush(self, timeout_s: float) -> bool:
         return True

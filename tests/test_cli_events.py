@@ -280,14 +280,14 @@ def test_flush_takes_what_an_ended_process_left_in_the_spool(
 ) -> None:
     from usage_telemetry import spool
     from usage_telemetry.environment import resource_attributes
-    from usage_telemetry.record import Record, new_ids
+    from usage_telemetry.record import Record, with_ids
 
     record(environment, 1)
     folder = home / "state" / "usage-telemetry" / "tool" / "spool" / "jitsu"
     resource = resource_attributes(tool="tool", version="1.2.3", user_id="an id")
     now_ns = time.time_ns()
     left = Record("startup", "service_backend", {}, None, now_ns, now_ns)
-    spool.write(folder, resource, [(left, new_ids())])
+    spool.write(folder, resource, with_ids([left]))
 
     told = json.loads(usage_telemetry(environment, "status", "--json").stdout)
     assert told["tools"][0]["waiting"]["spool"] == 1

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usage_telemetry import spool
-from usage_telemetry.record import Ids, Record, from_json, new_ids, to_json
+from usage_telemetry.record import Ids, Record, from_json, to_json, with_ids
 
 values = (
     st.integers(min_value=0, max_value=2**63 - 1)
@@ -33,12 +33,12 @@ records = st.builds(
 
 
 def some(count: int) -> list[tuple[Record, Ids]]:
-    return [(Record("a", "cli", {"n": n}, None, n, n), new_ids()) for n in range(count)]
+    return with_ids([Record("a", "cli", {"n": n}, None, n, n) for n in range(count)])
 
 
 @given(records)
 def test_a_record_survives_its_line(record: Record) -> None:
-    ids = new_ids()
+    [(_, ids)] = with_ids([record])
     assert from_json(to_json(record, ids)) == (record, ids)
 
 

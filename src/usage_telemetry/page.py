@@ -224,15 +224,16 @@ def example_event(
     from opentelemetry.exporter.jitsu.event import event_from_span
 
     from usage_telemetry.environment import resource_attributes
-    from usage_telemetry.record import new_ids
+    from usage_telemetry.record import with_ids
     from usage_telemetry.spans import Spans
 
     resource = resource_attributes(tool=tool, version=version, user_id=user_id, group_id=group_id)
     extras = {key: extra.example() for key, extra in action.extras.items()}
     record = Record(action.name, interface, extras, None, time_ns, time_ns)
-    ids = new_ids() if environment is None else Ids(int.from_bytes(action.name.encode(), "big"), 1)
-    ids = Ids(ids.trace_id % 2**128, ids.span_id)
-    (span,) = Spans({**resource, **(environment or {})}).make([(record, ids)])
+    records = with_ids([record])
+    if environment is not None:
+        records = [(record, Ids(int.from_bytes(action.name.encode(), "big") % 2**128, 1))]
+    (span,) = Spans({**resource, **(environment or {})}).make(records)
     event = event_from_span(span, no_ip=no_ip)
     assert event is not None
     return event

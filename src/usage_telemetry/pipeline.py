@@ -16,7 +16,7 @@ from opentelemetry.exporter.jitsu.quiet import silencer
 
 from usage_telemetry import leaving, spool
 from usage_telemetry.leaving import EXIT_WAIT_S
-from usage_telemetry.record import Ids, Record, new_ids
+from usage_telemetry.record import Ids, Record, with_ids
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -27,7 +27,7 @@ logger = logging.getLogger("usage_telemetry")
 
 MAX_QUEUE = 8192
 """Records of some 0.5 KB each: 4 MB, and many times what arises while one batch is written."""
-MAX_BATCH = 512
+MAX_BATCH = 2048
 FLUSH_INTERVAL_S = 0.25
 """A killed process loses what was recorded since: well below the second that is promised."""
 MAX_WAITED_FOR = 1024
@@ -262,7 +262,7 @@ class Pipeline(forks.BeginsAnew):
     def _leave_behind(self) -> None:
         """Write to the spool what is queued, and a copy of what is in flight."""
         with self._condition:
-            queued = [(record, new_ids()) for record in self._drain(2 * MAX_QUEUE)]
+            queued = with_ids(self._drain(2 * MAX_QUEUE))
             in_flight = list(self._in_flight) if not self._copies else []
         if not queued and not in_flight:
             return
@@ -282,13 +282,7 @@ class Pipeline(forks.BeginsAnew):
             logger.debug("lost %d record(s): %s", len(queued) + len(in_flight), error)
 
     def _drain(self, most: int) -> list[Record]:
-        records: list[Record] = []
-        while len(records) < most:
-            try:
-                records.append(self._queue.popleft())
-            except IndexError:
-                break
-        return records
+        return [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
 
     # -- forks ---------------------------------------------------------------------------------
 
@@ -393,7 +387,7 @@ class Pipeline(forks.BeginsAnew):
         with self._condition:
             if self._abandoned:
                 return []
-            self._in_flight = [(record, new_ids()) for record in self._drain(MAX_BATCH)]
+            self._in_flight = with_ids(self._drain(MAX_BATCH))
             self._in_flight_since = time.monotonic()
             return self._in_flight
 

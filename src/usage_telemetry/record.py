@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from usage_telemetry.catalog import Value
@@ -27,10 +27,22 @@ class Record(NamedTuple):
     end_ns: int
 
 
-def new_ids() -> Ids:
-    """From the system's entropy: the host's `random` state is neither used nor moved."""
-    entropy = os.urandom(24)
-    return Ids(int.from_bytes(entropy[:16], "big"), int.from_bytes(entropy[16:], "big"))
+def with_ids(records: Sequence[Record]) -> list[tuple[Record, Ids]]:
+    """Give new ids to records.
+
+    From the system's entropy: the host's `random` state is neither used nor moved.
+    """
+    entropy = os.urandom(24 * len(records))
+    return [
+        (
+            record,
+            Ids(
+                int.from_bytes(entropy[start : start + 16], "big"),
+                int.from_bytes(entropy[start + 16 : start + 24], "big"),
+            ),
+        )
+        for start, record in zip(range(0, len(entropy), 24), records, strict=True)
+    ]
 
 
 def to_json(record: Record, ids: Ids) -> str:

@@ -117,7 +117,7 @@ class Captured:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._exporter: InMemorySpanExporter | None = None
-        self._providers: dict[tuple[str, str, str | None], Spans] = {}
+        self._makers: dict[tuple[str, str, str | None], Spans] = {}
         self._events: list[Event] = []
 
     @property
@@ -143,14 +143,14 @@ class Captured:
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
         from usage_telemetry.environment import resource_attributes
-        from usage_telemetry.record import new_ids
+        from usage_telemetry.record import with_ids
         from usage_telemetry.spans import Spans
 
         with self._lock:
             self._exporter = self._exporter or InMemorySpanExporter()
             key = (telemetry.tool, telemetry.version, telemetry.group_id)
-            if key not in self._providers:
-                self._providers[key] = Spans(
+            if key not in self._makers:
+                self._makers[key] = Spans(
                     resource_attributes(
                         tool=telemetry.tool,
                         version=telemetry.version,
@@ -158,7 +158,7 @@ class Captured:
                         group_id=telemetry.group_id,
                     )
                 )
-            spans = self._providers[key].make([(record, new_ids())])
+            spans = self._makers[key].make(with_ids([record]))
             self._exporter.export(spans)
             self._events += filter(None, map(event_from_span, spans))
 
