@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from usage_telemetry.otlp_settings import OTLP_NAMES
 from usage_telemetry.settings import EXPORTER, Settings
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from opentelemetry.sdk.trace.export import SpanExporter
 
 ENTRY_POINT_GROUP = "opentelemetry_traces_exporter"
@@ -90,6 +91,8 @@ def check(settings: Settings) -> None:
 
 def installed_names() -> list[str]:
     """All names that `USAGE_TELEMETRY_EXPORTER` may hold on this machine."""
+    from importlib.metadata import entry_points
+
     found = entry_points(group=ENTRY_POINT_GROUP)
     return sorted({"jitsu", "none", *(entry_point.name for entry_point in found)})
 
@@ -109,6 +112,8 @@ def _jitsu(settings: Settings, target: Target) -> SpanExporter:
 
 
 def _entry_point(name: str) -> EntryPoint:
+    from importlib.metadata import entry_points  # costly, and of no use to the default exporter
+
     for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         return entry_point
     raise ExporterError(_advice(name))
