@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.exporter.jitsu.batch import Batch, events_in, ids_of
 from opentelemetry.exporter.jitsu.database import OutboxUnusable
@@ -21,6 +21,20 @@ logger = logging.getLogger("usage_telemetry.exporter.jitsu")
 
 BOOKING_S = 30.0
 """How long to go on trying to take note of what an endpoint has accepted."""
+
+
+class Taken(NamedTuple):
+    """What waits for a destination, as much of it as was asked for.
+
+    Attributes:
+        rest: How long the destination still has to be left alone.
+        batches: The oldest that wait.
+        more: Others do as well.
+    """
+
+    rest: Rest
+    batches: list[Batch]
+    more: bool
 
 
 class Delivery:
@@ -39,7 +53,7 @@ class Delivery:
         self._destination = destination
         self._on_disk = on_disk
 
-    def take(self, max_events: int, max_bytes: int, now: float) -> tuple[Rest, list[Batch]]:
+    def take(self, max_events: int, max_bytes: int, now: float) -> Taken:
         """How long the destination still has to be left alone, and the oldest that waits for it.
 
         What is taken stays until `settle`. Within both limits, but for a first batch of more than
@@ -47,21 +61,22 @@ class Delivery:
         """
         taken: list[Batch] = []
         events = size = 0
+        more = False
         with self._transaction() as db:
             rest = self._rest(db, now)
             for row in waiting(db, self._destination):
                 batch = row.without(self._outbox.unbooked)
                 if batch is None:
                     continue
-                if taken and size + len(batch.body) > max_bytes:
-                    break
                 part = batch.part(0, max_events - events)
-                if part is None:
+                if part is None or (taken and size + len(part.body) > max_bytes):
+                    more = True
                     break
                 taken.append(part)
                 events += part.events
                 size += len(part.body) + 1
-        return rest, taken
+                more = part is not batch
+        return Taken(rest, taken, more)
 
     def _rest(self, db: sqlite3.Connection, now: float) -> Rest:
         """A clock that was set back since then ends the rest: it says nothing about the server."""

@@ -133,9 +133,14 @@ def event_id(span: ReadableSpan) -> str:
     context = span.context
     identity = (context.trace_id, context.span_id) if context else (0, 0)
     digits = blake2b(b"%x-%x-%d" % (*identity, span.start_time or 0), digest_size=16).hexdigest()
-    # Version 4 and variant of RFC 9562, 5.4.
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+    # Version 4 and a variant of RFC 9562, 5.4.
+    return (
+        f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-"
+        f"{_VARIANTS[digits[16]]}{digits[17:20]}-{digits[20:]}"
+    )
+
+
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 _compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)

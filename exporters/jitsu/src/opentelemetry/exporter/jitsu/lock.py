@@ -49,17 +49,18 @@ def exclusive(path: Path, wait_s: float = 0.0) -> Iterator[None]:
         OSError: The file cannot be created, or the file system knows no locks.
     """
     deadline = time.monotonic() + wait_s
-    fd = _lock(path)
+    name = _name(path)
+    fd = _lock(name)
     while fd is None:
         if time.monotonic() >= deadline:
             raise LockBusy(f"{path} is locked")
         time.sleep(0.005)
-        fd = _lock(path)
+        fd = _lock(name)
     try:
         yield
     finally:
         os.close(fd)  # the lock goes with it
-        _forget(path)
+        _forget(name)
 
 
 def held_here(path: Path) -> bool:
@@ -73,29 +74,29 @@ def _name(path: Path) -> str:
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
-def _lock(path: Path) -> int | None:
+def _lock(name: str) -> int | None:
     """The locked file's descriptor; None: somebody else holds the lock."""
     with _guard:
-        if _name(path) in _held:
+        if name in _held:
             return None
-        _held[_name(path)] = threading.get_ident()
+        _held[name] = threading.get_ident()
     fd = -1
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
         _acquire(fd)
     except OSError as error:
         if fd >= 0:
             os.close(fd)
-        _forget(path)
+        _forget(name)
         if fd >= 0 and isinstance(error, (BlockingIOError, PermissionError)):
             return None
         raise
     return fd
 
 
-def _forget(path: Path) -> None:
+def _forget(name: str) -> None:
     with _guard:
-        _held.pop(_name(path), None)
+        _held.pop(name, None)
 
 
 def _forget_all() -> None:

@@ -145,7 +145,11 @@ class Outbox(forks.BeginsAnew):
         """Take in what an ended process had to `leave` beside the database."""
         if self.path is None:
             return
-        for path in sorted(self._leftovers.glob("*.jsonl")):
+        try:
+            names = sorted(os.listdir(self._leftovers))
+        except OSError:  # most often there is no such folder
+            return
+        for path in (self._leftovers / name for name in names if name.endswith(".jsonl")):
             try:
                 destinations, batches = json.loads(read_private(path, 4 * MAX_BYTES))
                 with self._disk() as db:

@@ -299,7 +299,7 @@ class Sender:
     def _deliver_batch(self, delivery: Delivery, urgent: bool) -> tuple[Pause | None, bool]:
         now = time.time()
         most = 1 if self._arrays_refused else MAX_REQUEST_EVENTS
-        rest, batches = delivery.take(most, MAX_REQUEST_BYTES, now)
+        rest, batches, more = delivery.take(most, MAX_REQUEST_BYTES, now)
         if rest.until > now and not (urgent and not rest.binding):
             return Pause(min(rest.until - now, REST_S)), False
         if not batches:
@@ -307,7 +307,7 @@ class Sender:
         answer = self._send(delivery, batches)
         self._client.finish()
         if answer is None:
-            return None, True
+            return None, more
         if answer is _HELD:
             return None, False
         return Pause(self._postpone(delivery, rest, answer)), False
