@@ -149,9 +149,12 @@ class UsageMiddleware:
             logger.debug("request: %s: %s", type(problem).__name__, problem)
 
     def _extras(self, action: str, request: Request) -> dict[str, object]:
+        noted = request.noted.get(action, {})
+        if not request.known:
+            return noted
         declared = self._telemetry.catalog[action].extras
         known = {key: value for key, value in request.known.items() if key in declared}
-        return {**request.noted.get(action, {}), **known}
+        return {**noted, **known}
 
     def _watch_lifespan(self, send: Send) -> Send:
         async def watch(message: Message) -> None:

@@ -4,7 +4,7 @@ there: its method `send`, which starts one Python process for each event."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from usage_telemetry.instrumentation.import_hooks import Hook, ImportHooks, wrap
@@ -18,13 +18,13 @@ class HostEvent(NamedTuple):
     interface: str
     action: str
     error: str | None
-    extras: dict[str, object]
+    extras: Mapping[str, object]
 
 
 Handler = Callable[[Any, HostEvent], bool]
 """Gets the tool's IterativeTelemetryLogger and the event; True: it is taken care of."""
 
-_handlers: list[Handler] = []
+_handlers: tuple[Handler, ...] = ()
 
 
 def stand_at_door(handler: Handler, *, for_any_tool: bool = False) -> None:
@@ -34,15 +34,16 @@ def stand_at_door(handler: Handler, *, for_any_tool: bool = False) -> None:
         handler: Gets each event until one says that it is taken care of.
         for_any_tool: Ask it after those who stand there for one tool.
     """
+    global _handlers
     if handler not in _handlers:
-        _handlers.insert(len(_handlers) if for_any_tool else 0, handler)
+        _handlers = (*_handlers, handler) if for_any_tool else (handler, *_handlers)
     _hooks.install()
 
 
 def leave_door(handler: Handler) -> None:
     """Undo `stand_at_door`; with nobody there, events go their old way."""
-    if handler in _handlers:
-        _handlers.remove(handler)
+    global _handlers
+    _handlers = tuple(one for one in _handlers if one != handler)
     if not _handlers:
         _hooks.remove()
 
@@ -52,8 +53,9 @@ def _send(
 ) -> Any:
     try:
         event = _event(*args, **kwargs)
-        if any(handler(sender, event) for handler in list(_handlers)):
-            return None
+        for handler in _handlers:
+            if handler(sender, event):
+                return None
     except Exception as error:  # rather no event than a subprocess that nobody expects
         logger.debug("event of iterative-telemetry: %s: %s", type(error).__name__, error)
         return None
@@ -65,7 +67,7 @@ def _event(payload: dict[str, Any], *_: object, **__: object) -> HostEvent:
         interface=str(payload.get("interface")),
         action=str(payload.get("action")),
         error=payload.get("error"),
-        extras=dict(payload.get("extra") or {}),
+        extras=payload.get("extra") or {},
     )
 
 
