@@ -171,7 +171,9 @@ class Telemetry:
         Raises:
             UndeclaredError, TypeError: Only if `strict`.
         """
-        if (self._off and not _captures) or not self._switched_on():
+        if self._off and not _captures:
+            return
+        if self._switch is not True and not self._switched_on():
             return
         try:
             values = self._validate(action, extras)
@@ -181,28 +183,17 @@ class Telemetry:
             self._drop(problem)
             return
         try:
-            self._record(
-                action, interface or self.interface, values, _class_name(error), start_ns, end_ns
-            )
+            if error is not None:
+                error = _class_name(error)
+            record = Record(action, interface or self.interface, values, error, start_ns, end_ns)
+            sinks = () if _captures else self._sinks or self._open()
+            self._counts["recorded"] += 1
+            for capture in _captures:
+                capture.take(self, record)
+            for sink in sinks:
+                sink.submit(record)
         except Exception as problem:  # whatever it is, it is not the host's concern
             logger.debug("record: %s: %s", type(problem).__name__, problem)
-
-    def _record(
-        self,
-        action: str,
-        interface: str,
-        values: Mapping[str, Value],
-        error: str | None,
-        start_ns: int,
-        end_ns: int,
-    ) -> None:
-        sinks = () if _captures else self._sinks or self._open()
-        self._counts["recorded"] += 1
-        record = Record(action, interface, values, error, start_ns, end_ns)
-        for capture in _captures:
-            capture.take(self, record)
-        for sink in sinks:
-            sink.submit(record)
 
     def _validate(self, action: str, extras: Mapping[str, object]) -> dict[str, Value]:
         declared = self.catalog[action]
@@ -443,8 +434,6 @@ def error_name(exception: BaseException | None) -> str | None:
     return type(exception).__name__
 
 
-def _class_name(error: str | None) -> str | None:
+def _class_name(error: str) -> str:
     """A class can bear any text as its name; only what looks like one is told."""
-    if error is None or (isinstance(error, str) and _CLASS_NAME.fullmatch(error)):
-        return error
-    return "Exception"
+    return error if isinstance(error, str) and _CLASS_NAME.fullmatch(error) else "Exception"

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 from usage_telemetry.telemetry import Telemetry, error_name
@@ -39,12 +40,13 @@ class Request:
 
     def __init__(self) -> None:
         self.failure: str | None = None
-        self.noted: dict[str, dict[str, object]] = {}
+        self.noted: dict[str, Mapping[str, object]] = {}
         self.known: dict[str, object] = {}
 
     def note(self, action: str, extras: Mapping[str, object]) -> None:
         """Extras for `action`, should the request turn out to be one."""
-        self.noted.setdefault(action, {}).update(extras)
+        earlier = self.noted.get(action)
+        self.noted[action] = {**earlier, **extras} if earlier else extras
 
 
 current_request: ContextVar[Request | None] = ContextVar("usage_request", default=None)
@@ -85,14 +87,13 @@ class UsageMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
-        if kind == "http" and scope["method"] in self._methods and not self._telemetry.is_off:
-            await self._serve(scope, receive, send)
-        elif kind == "lifespan":
+        if kind == "lifespan":
             await self.app(scope, receive, self._watch_lifespan(send))
-        else:
+            return
+        if kind != "http" or scope["method"] not in self._methods or self._telemetry.is_off:
             await self.app(scope, receive, send)
+            return
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         status = 0
 
         async def watch(message: Message) -> None:
@@ -114,7 +115,12 @@ class UsageMiddleware:
         finally:
             end_ns = time.time_ns()
             current_request.reset(token)
-            self._record(scope, mount, request, status, exception, start_ns, end_ns)
+            try:
+                self._record(scope, mount, request, status, exception, start_ns, end_ns)
+            except Exception as problem:  # strict mode raises for the host's developers to see
+                if self._telemetry.strict:
+                    raise
+                logger.debug("request: %s: %s", type(problem).__name__, problem)
 
     def _record(
         self,
@@ -126,35 +132,26 @@ class UsageMiddleware:
         start_ns: int,
         end_ns: int,
     ) -> None:
-        try:
-            template = route_template(scope, mount)
-            action = self._routes.get((scope["method"], template)) if template else None
-            if action is None and not request.noted:
-                return
-            error = _error(status, exception, request.failure)
-            if error is None and not 200 <= status < 400:
-                return
-            # What the host says of a route that nobody listed is taken at its word.
-            for name in [action] if action else request.noted:
-                self._telemetry.submit(
-                    name,
-                    self._extras(name, request),
-                    start_ns=start_ns,
-                    end_ns=end_ns,
-                    error=error,
-                )
-        except Exception as problem:  # strict mode raises for the host's developers to see
-            if self._telemetry.strict:
-                raise
-            logger.debug("request: %s: %s", type(problem).__name__, problem)
-
-    def _extras(self, action: str, request: Request) -> dict[str, object]:
-        noted = request.noted.get(action, {})
-        if not request.known:
-            return noted
-        declared = self._telemetry.catalog[action].extras
-        known = {key: value for key, value in request.known.items() if key in declared}
-        return {**noted, **known}
+        template = route_template(scope, mount)
+        action = self._routes.get((scope["method"], template)) if template else None
+        if action is None and not request.noted:
+            return
+        if isinstance(exception, Exception):
+            error = error_name(exception)
+        elif status >= 500:
+            error = request.failure or UNKNOWN_ERROR
+        elif 200 <= status < 400:
+            error = None
+        else:
+            return
+        # What the host says of a route that nobody listed is taken at its word.
+        for name in [action] if action else request.noted:
+            extras = request.noted.get(name, {})
+            if request.known:
+                declared = self._telemetry.catalog[name].extras
+                known = {key: value for key, value in request.known.items() if key in declared}
+                extras = {**extras, **known}
+            self._telemetry.submit(name, extras, start_ns=start_ns, end_ns=end_ns, error=error)
 
     def _watch_lifespan(self, send: Send) -> Send:
         async def watch(message: Message) -> None:
@@ -206,6 +203,7 @@ def _route_of(router: Any, endpoint: Any) -> Any:
     return None
 
 
+@lru_cache(maxsize=1024)
 def _normal(template: str) -> str:
     """`/` at the end does not tell routes apart, nor does the type of a parameter."""
     if ":" in template:
@@ -214,10 +212,3 @@ def _normal(template: str) -> str:
             for part in template.split("/")
         )
     return template.rstrip("/") or "/"
-
-
-def _error(status: int, exception: BaseException | None, failure: str | None) -> str | None:
-    """None: it went well, or it is not the server that failed."""
-    if isinstance(exception, Exception):
-        return error_name(exception)
-    return failure or UNKNOWN_ERROR if status >= 500 else None

@@ -13,7 +13,7 @@ from usage_telemetry.instrumentation.asgi import UsageMiddleware, current_reques
 from usage_telemetry.instrumentation.evidently_catalog import CATALOG, own_names
 from usage_telemetry.instrumentation.evidently_routes import routes_of
 from usage_telemetry.instrumentation.import_hooks import Hook, ImportHooks, Undo, wrap
-from usage_telemetry.instrumentation.iterative_door import HostEvent, leave_door, stand_at_door
+from usage_telemetry.instrumentation.iterative_door import Payload, leave_door, stand_at_door
 from usage_telemetry.settings import Settings
 from usage_telemetry.telemetry import Telemetry, error_name
 
@@ -165,19 +165,19 @@ def _run(run: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[st
 # -- what the host itself has to say -------------------------------------------------------------
 
 
-def _on_event(sender: Any, event: HostEvent) -> bool:
+def _on_event(sender: Any, payload: Payload) -> bool:
     """Evidently's own event: its extras are kept, its subprocess is not started."""
     if sender.tool_name != TOOL:
         return False
     request = current_request.get()
     if request is not None:
-        request.note(event.action, event.extras)
+        request.note(str(payload.get("action")), payload.get("extra") or {})
     elif not _app_is_ours:  # else the middleware tells what happened, its start included
-        _record_alone(sender, event)
+        _record_alone(sender, payload)
     return True
 
 
-def _record_alone(sender: Any, event: HostEvent) -> None:
+def _record_alone(sender: Any, payload: Payload) -> None:
     """An event outside of any request we see: the app was made where we do not know it."""
     global _telemetry
     if _telemetry is None:
@@ -190,7 +190,13 @@ def _record_alone(sender: Any, event: HostEvent) -> None:
             token=sender.token,
         )
     now_ns = time.time_ns()
-    _telemetry.submit(event.action, event.extras, start_ns=now_ns, end_ns=now_ns, error=event.error)
+    _telemetry.submit(
+        str(payload.get("action")),
+        payload.get("extra") or {},
+        start_ns=now_ns,
+        end_ns=now_ns,
+        error=payload.get("error"),
+    )
 
 
 # -- class names, where the host has only hashes -------------------------------------------------

@@ -5,23 +5,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from usage_telemetry.instrumentation.import_hooks import Hook, ImportHooks, wrap
 
 logger = logging.getLogger("usage_telemetry")
 
 
-class HostEvent(NamedTuple):
-    """What a tool hands to iterative-telemetry."""
+Payload = Mapping[str, Any]
+"""What a tool hands to iterative-telemetry: `interface`, `action`, `error` (the name of an
+exception's class, or None) and `extra`, an object."""
 
-    interface: str
-    action: str
-    error: str | None
-    extras: Mapping[str, object]
-
-
-Handler = Callable[[Any, HostEvent], bool]
+Handler = Callable[[Any, Payload], bool]
 """Gets the tool's IterativeTelemetryLogger and the event; True: it is taken care of."""
 
 _handlers: tuple[Handler, ...] = ()
@@ -52,23 +47,14 @@ def _send(
     send: Callable[..., Any], sender: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     try:
-        event = _event(*args, **kwargs)
+        payload = args[0] if args else kwargs["payload"]
         for handler in _handlers:
-            if handler(sender, event):
+            if handler(sender, payload):
                 return None
     except Exception as error:  # rather no event than a subprocess that nobody expects
         logger.debug("event of iterative-telemetry: %s: %s", type(error).__name__, error)
         return None
     return send(*args, **kwargs)
-
-
-def _event(payload: dict[str, Any], *_: object, **__: object) -> HostEvent:
-    return HostEvent(
-        interface=str(payload.get("interface")),
-        action=str(payload.get("action")),
-        error=payload.get("error"),
-        extras=payload.get("extra") or {},
-    )
 
 
 _hooks = ImportHooks([Hook("iterative_telemetry", wrap("IterativeTelemetryLogger.send", _send))])

@@ -18,7 +18,7 @@ from usage_telemetry.catalog import (
     UndeclaredError,
     Value,
 )
-from usage_telemetry.instrumentation.iterative_door import HostEvent, leave_door, stand_at_door
+from usage_telemetry.instrumentation.iterative_door import Payload, leave_door, stand_at_door
 from usage_telemetry.settings import Settings
 from usage_telemetry.telemetry import Telemetry
 
@@ -76,17 +76,17 @@ def remove() -> None:
     leave_door(_record)
 
 
-def _record(sender: Any, event: HostEvent) -> bool:
+def _record(sender: Any, payload: Payload) -> bool:
     telemetry = _telemetry_of(sender)
     if is_enabled(sender):
         now_ns = time.time_ns()
         telemetry.submit(
-            event.action,
-            event.extras,
+            str(payload.get("action")),
+            payload.get("extra") or {},
             start_ns=now_ns,
             end_ns=now_ns,
-            error=event.error,
-            interface=event.interface,
+            error=payload.get("error"),
+            interface=str(payload.get("interface")),
         )
     return True
 
