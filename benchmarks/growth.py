@@ -21,7 +21,7 @@ THREADS = (1, 2, 4, 8, 16, 32, 64)
 PROCESSES = (1, 2, 4, 8)
 SHARED = 16_000
 """Events that the threads or processes share among them."""
-ROUNDS = 3
+ROUNDS = 2
 PLOT = table.DOCS / "cost-growth.svg"
 
 
@@ -65,7 +65,10 @@ def processes(number: int, url: str, events: int) -> None:
         child.join()
 
 
-def measure(arguments: Sequence[str], url: str, events: int) -> tuple[float, int, dict[str, float]]:
+Measured = tuple[float, int, dict[str, float]]
+
+
+def measure(arguments: Sequence[str], url: str, events: int) -> Measured:
     """CPU in milliseconds of a run, how many of its events arrived, and what it printed."""
     before = count(url)
     with new_home() as home:
@@ -73,6 +76,11 @@ def measure(arguments: Sequence[str], url: str, events: int) -> tuple[float, int
         events = int(printed.get("events", events))
         arrived = wait_for(url, before + events, timeout_s=2.0) - before
     return usage["cpu_ms"], arrived, printed
+
+
+def further_us(few: Measured, many: Measured) -> float:
+    """CPU of an event that only the larger run has; both start as many threads or processes."""
+    return (many[0] - few[0]) / (many[1] - few[1]) * 1000
 
 
 def main(rounds: int = ROUNDS, *, million: bool = False) -> None:
@@ -88,15 +96,19 @@ def main(rounds: int = ROUNDS, *, million: bool = False) -> None:
                 by_events.setdefault(events, []).append(measure(arguments, url, events or 1)[0])
             start_ms = table.median(by_events[0])
             for number in THREADS:
-                arguments = ["benchmarks.growth", "threads", str(number), url, str(SHARED)]
-                cpu_ms, arrived, calls = measure(arguments, url, SHARED)
-                per_event_us = (cpu_ms - start_ms) / arrived * 1000
-                figures = (calls["p50_us"], calls["p99_us"], per_event_us)
+                few, many = (
+                    measure(["benchmarks.growth", "threads", str(number), url, str(n)], url, n)
+                    for n in (CHUNK, SHARED)
+                )
+                calls = many[2]
+                figures = (calls["p50_us"], calls["p99_us"], further_us(few, many))
                 by_threads.setdefault(number, []).append(figures)
             for number in PROCESSES:
-                arguments = ["benchmarks.growth", "processes", str(number), url, str(SHARED)]
-                cpu_ms, arrived, _ = measure(arguments, url, SHARED)
-                by_processes.setdefault(number, []).append((cpu_ms, arrived))
+                few, many = (
+                    measure(["benchmarks.growth", "processes", str(number), url, str(n)], url, n)
+                    for n in (number, SHARED)
+                )
+                by_processes.setdefault(number, []).append((further_us(few, many), many[1]))
     by_events.pop(0)
     whole_ms = {events: table.median(cpu) for events, cpu in by_events.items()}
     # Fewer events cost less than what the start of a process varies by.
@@ -108,10 +120,7 @@ def main(rounds: int = ROUNDS, *, million: bool = False) -> None:
     per_thread = {
         n: [table.median(f) for f in zip(*runs, strict=True)] for n, runs in by_threads.items()
     }
-    per_process = {
-        number: (table.median([cpu for cpu, _ in runs]) - number * start_ms) / SHARED * 1000
-        for number, runs in by_processes.items()
-    }
+    per_process = {n: table.median([us for us, _ in runs]) for n, runs in by_processes.items()}
     arrived_of = {n: int(table.median([a for _, a in runs])) for n, runs in by_processes.items()}
     tables = [
         table.markdown(
@@ -119,7 +128,7 @@ def main(rounds: int = ROUNDS, *, million: bool = False) -> None:
             [
                 ["CPU of the process, ms", *map(table.number, whole_ms.values())],
                 [
-                    "of each event after the first, us",
+                    "CPU of a further event, us",
                     *(table.number(per_event[e]) if e in per_event else "" for e in whole_ms),
                 ],
             ],
@@ -129,13 +138,13 @@ def main(rounds: int = ROUNDS, *, million: bool = False) -> None:
             [
                 ["`record()` p50, us", *(table.number(f[0]) for f in per_thread.values())],
                 ["`record()` p99, us", *(table.number(f[1]) for f in per_thread.values())],
-                ["CPU of an event, us", *(table.number(f[2]) for f in per_thread.values())],
+                ["CPU of a further event, us", *(table.number(f[2]) for f in per_thread.values())],
             ],
         ),
         table.markdown(
             [f"processes that share {SHARED:,} events", *map(str, per_process)],
             [
-                ["CPU of an event, us", *map(table.number, per_process.values())],
+                ["CPU of a further event, us", *map(table.number, per_process.values())],
                 ["arrived", *(f"{arrived:,}" for arrived in arrived_of.values())],
             ],
         ),

@@ -7,7 +7,7 @@ from benchmarks.process import environment, new_home, run
 from benchmarks.sink import Sink
 
 EVENTS = 100_000
-ROUNDS = 3
+ROUNDS = 2
 REFUSES = "http://127.0.0.1:9"
 """Nobody listens on the discard port: every connection is refused at once."""
 NAMES = (

@@ -57,7 +57,7 @@ class Spans:
 
 
 _RANDOM_TRACE_ID = 0x02
-"""W3C Trace Context, level 2, 3.2.2.5.2; no name for it in older releases of the API."""
+"""random-trace-id of W3C Trace Context, level 2; older releases of the API have no name for it."""
 _FLAGS = TraceFlags(TraceFlags.SAMPLED | _RANDOM_TRACE_ID)
 _UNSET = Status(StatusCode.UNSET)
 _ERROR = Status(StatusCode.ERROR)

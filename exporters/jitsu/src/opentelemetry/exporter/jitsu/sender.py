@@ -105,6 +105,7 @@ class Sender:
         self._stopping = False
         # What the last round met.
         self._lock_was_busy = False
+        self._settled = 0  # requests whose events' fate is settled
         self._disk_failures = 0
         self._arrays_refused = False
         self._accepted = False
@@ -127,13 +128,18 @@ class Sender:
             True if nothing waits for this destination any more.
         """
         deadline = time.monotonic() + timeout_s
+        settled = self._settled
         while self._finish_round(deadline):
             if not self._disk_failures and self._outbox.waiting(self._destination) == 0:
                 return True
-            # Another process delivers ours along with its own: see whether it gets done.
-            if not self._lock_was_busy or time.monotonic() + FLUSH_POLL_S > deadline:
+            if self._lock_was_busy:
+                # Another process delivers ours along with its own: see whether it gets done.
+                if time.monotonic() + FLUSH_POLL_S > deadline:
+                    return False
+                time.sleep(FLUSH_POLL_S)
+            elif self._settled == settled:
                 return False
-            time.sleep(FLUSH_POLL_S)
+            settled = self._settled  # what another process put in meanwhile is left
         return False
 
     def _finish_round(self, deadline: float) -> bool:
@@ -307,6 +313,7 @@ class Sender:
         answer = self._send(delivery, batches)
         self._client.finish()
         if answer is None:
+            self._settled += 1
             return None, more
         if answer is _HELD:
             return None, False
