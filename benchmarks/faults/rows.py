@@ -108,22 +108,26 @@ def _measure_once(row: Row, lab: Lab, result: Result, events: int, paired: bool)
         result.accepted.extend(endpoint.accepted)
         result.requests_seen += len(endpoint.requests)
         if not row.otlp:
-            waiting, given_up = _outbox(lab)
+            waiting, given_up = _kept(lab)
             result.waiting += waiting
             result.given_up += given_up
 
 
-def _outbox(lab: Lab) -> tuple[int, int]:
+def _kept(lab: Lab) -> tuple[int, int]:
+    """How many events wait, in the outbox and in the spool, and how many were given up."""
+    from usage_telemetry.waiting import in_spools
+
     path = lab.state / "outbox.db"
     if not path.is_file():
-        return 0, 0
+        return in_spools(lab.state), 0
     with closing(sqlite3.connect(path)) as db:
         batches = db.execute("SELECT ids FROM batch WHERE waiting").fetchall()
         given_up = db.execute(
             "SELECT total(value) FROM counter WHERE name LIKE 'given_up:%'"
         ).fetchone()[0]
     ids = [one for (of_batch,) in batches for one in of_batch.split(" ")]
-    return sum(not one.startswith("old-") for one in ids), int(given_up)
+    in_outbox = sum(not one.startswith("old-") for one in ids)
+    return in_outbox + in_spools(lab.state), int(given_up)
 
 
 def otlp_ids(request: m.Request) -> list[str]:
