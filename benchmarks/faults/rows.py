@@ -403,7 +403,7 @@ ROWS = [
     Row(
         "a million actions, endpoint down",
         lambda: m.refuses_connections,
-        "given up and counted: what comes faster than a full queue is written, and beyond 10,000",
+        "given up and counted: what comes faster than it is written, and what exceeds the caps",
         task={"way": "million", "events": 1_000_000},
         until=at_once,
         second=False,
