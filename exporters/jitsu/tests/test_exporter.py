@@ -260,6 +260,31 @@ def test_two_exporters_of_one_tool_share_the_work(start: Any, make: Make, spans:
     assert endpoint.twice == []
 
 
+def test_a_flush_takes_along_what_another_process_puts_in_meanwhile(
+    start: Any, make: Make, spans: Any
+) -> None:
+    other = make("http://127.0.0.1:9/x")
+    endpoint = start()
+    exporter = make(endpoint.url)
+    other._destination = exporter._destination
+    other.hold()
+    late = spans(2)
+
+    @m.each
+    def accept_while_the_other_records(connection: m.Connection, request: m.Request) -> None:
+        if not endpoint.accepted:
+            other.export(late)
+        connection.answer(request)
+
+    endpoint.behave = accept_while_the_other_records
+    sent = spans(3)
+    exporter.hold()
+    exporter.export(sent)
+    assert exporter.force_flush(5000)
+    assert set(endpoint.accepted) == ids(sent) | ids(late)
+    assert endpoint.twice == []
+
+
 def test_shutdown_waits_a_moment_and_no_longer(start: Any, make: Make, spans: Any) -> None:
     endpoint = start(m.hang_before_headers)
     exporter = make(endpoint.url, timeout_s=30.0)
